@@ -1,0 +1,169 @@
+"""Make ``emoji-clip``: a CLIP model and its tokenizer, from scratch.
+
+    python -m assets.make.emoji_clip --minutes 15
+
+Its text tower is the text encoder of ``emoji-sd``; whole, it measures how well a picture fits a caption.
+"""
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, models, trainers
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from assets.make import glyphs
+from assets.make.autoencoder import signed
+from assets.make.training import Run, describe, fast, in_batches, write_json
+
+FOLDER = Path("assets/models/emoji-clip")
+PX, WORDS = 64, 32  # the width of the pictures it sees; the most tokens a caption has
+TOWER = {"num_hidden_layers": 4, "hidden_act": "quick_gelu"}
+
+
+def train_tokenizer(vocabulary: list[glyphs.Glyph], size: int = 2000) -> CLIPTokenizer:
+    """CLIP's byte-level BPE, with merges learned from the names, tags and colours."""
+    special = ["<|startoftext|>", "<|endoftext|>"]
+    blank = CLIPTokenizer(vocab={word: i for i, word in enumerate(special)}, merges=[])
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    bpe.normalizer = blank.backend_tokenizer.normalizer
+    bpe.pre_tokenizer = blank.backend_tokenizer.pre_tokenizer
+    alphabet = sorted(bytes_to_characters())
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet,
+                                  end_of_word_suffix="</w>", show_progress=False)
+    texts = [f"{glyph.name} {' '.join(glyph.tags)}" for glyph in vocabulary]
+    texts += [glyphs.caption("a an", colour) for colour in glyphs.COLOURS] * 20
+    bpe.train_from_iterator(texts, trainer)
+    learned = bpe.to_str()
+    import json
+
+    model = json.loads(learned)["model"]
+    vocab = dict(model["vocab"])
+    for character in alphabet:  # every byte may also end a word
+        vocab.setdefault(f"{character}</w>", len(vocab))
+    merges = [tuple(merge) for merge in model["merges"]]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=WORDS)
+
+
+def bytes_to_characters() -> set[str]:
+    """The 256 printable stand-ins that byte-level BPE uses."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return set(ByteLevel.alphabet())
+
+
+def build(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """The untrained model."""
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id}
+    text = TOWER | ends | {"vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 768,
+                           "num_attention_heads": 6, "max_position_embeddings": WORDS, "projection_dim": 128}
+    vision = TOWER | {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "image_size": PX,
+                      "patch_size": 8, "projection_dim": 128}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
+
+
+def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token ids, (captions, WORDS)."""
+    return tokenizer(captions, padding="max_length", max_length=WORDS, truncation=True, return_tensors="pt").input_ids
+
+
+def roughened(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pictures moved by up to 4 px, some blurred, some noisy: drawn pictures are never as clean as glyphs."""
+    n = len(pixels)
+    padded = F.pad(pixels, (4, 4, 4, 4), mode="replicate")
+    top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
+    moved = padded[:, :, top : top + PX, left : left + PX]
+    blurred = F.interpolate(F.avg_pool2d(moved, 2), scale_factor=2.0, mode="bilinear")
+    share = torch.rand(n, 1, 1, 1, generator=generator) * (torch.rand(n, 1, 1, 1, generator=generator) < 0.4)
+    noise = torch.randn(moved.shape, generator=generator) * 0.1 * torch.rand(n, 1, 1, 1, generator=generator)
+    return torch.lerp(moved, blurred, share) + noise
+
+
+def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Unit vectors of pictures, (n, projection)."""
+    pooled = model.vision_model(pixel_values=pixels).pooler_output
+    return F.normalize(model.visual_projection(pooled).float(), dim=-1)
+
+
+def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
+    """Unit vectors of captions, (n, projection)."""
+    pooled = model.text_model(input_ids=ids).pooler_output
+    return F.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+def train(work: Path, vocabulary: list[glyphs.Glyph], *, minutes: float, seed: int, device: str) -> tuple[
+        CLIPModel, CLIPTokenizer, Run]:
+    """Contrastive training; every batch holds each of its glyphs over two colours, so that both words must count."""
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(vocabulary)
+    model = build(tokenizer).to(device)
+    run = Run(work / "clip.pt", {"clip": model}, minutes=minutes, rate=1e-3, seed=seed, decay=0.05, device=device)
+    if run.seconds >= run.budget:
+        return model, tokenizer, run
+    data = torch.from_numpy(glyphs.pictures(vocabulary, PX, 3, seed))  # (glyphs, ways, colours, px, px, 3)
+    words = random.Random(seed + run.step)
+    names = list(glyphs.COLOURS)
+    half = min(96, len(vocabulary))
+    for _ in run.steps():
+        which = torch.randperm(len(vocabulary), generator=run.generator)[:half].repeat(2)
+        first = torch.randint(12, (half,), generator=run.generator)
+        other = (first + torch.randint(1, 12, (half,), generator=run.generator)) % 12
+        colours = torch.cat([first, other])
+        way = torch.randint(3, (2 * half,), generator=run.generator)
+        captions = [glyphs.free_caption(vocabulary[g], names[c], words)
+                    for g, c in zip(which.tolist(), colours.tolist(), strict=True)]
+        pixels = roughened(signed(data[which, way, colours]), run.generator).to(device)
+        ids = tokens(tokenizer, captions).to(device)
+        with fast(device):
+            seen, read = image_features(model, pixels), text_features(model, ids)
+            logits = seen @ read.T * model.logit_scale.exp().clamp(max=100)
+        target = torch.arange(len(logits), device=device)
+        run.learn((F.cross_entropy(logits.float(), target) + F.cross_entropy(logits.float().T, target)) / 2)
+    return model, tokenizer, run
+
+
+@torch.no_grad()
+def ranks(model: CLIPModel, tokenizer: CLIPTokenizer, pixels: torch.Tensor, candidates: list[str]) -> torch.Tensor:
+    """For picture i, how many captions fit it better than caption i (0 is best), (pictures,)."""
+    device = next(model.parameters()).device
+    read = in_batches(lambda part: text_features(model, part.to(device)), tokens(tokenizer, candidates), 100)
+    seen = in_batches(lambda part: image_features(model, part.to(device)), pixels, 64)
+    fit = seen @ read.T
+    own = fit.diagonal().unsqueeze(1)
+    return (fit > own).sum(1).cpu()
+
+
+def write(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """The folder in half precision; the configs say float32, the type to compute in."""
+    model.half().save_pretrained(folder, max_shard_size="9MB")
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessorPil(size={"height": PX, "width": PX}, do_center_crop=False, image_mean=[0.5] * 3,
+                          image_std=[0.5] * 3).save_pretrained(folder)
+    model.float()
+
+
+def main() -> None:
+    """The command."""
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--minutes", type=float, default=15, help="wall-clock budget, earlier runs counted in")
+    parse.add_argument("--seed", type=int, default=0)
+    parse.add_argument("--work", type=Path, default=Path("build/emoji-clip"), help="where checkpoints are kept")
+    parse.add_argument("--out", type=Path, default=FOLDER)
+    parse.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parse.parse_args()
+    vocabulary = glyphs.vocabulary()
+    model, tokenizer, run = train(options.work, vocabulary, minutes=options.minutes, seed=options.seed,
+                                  device=options.device)
+    with run.averaged():
+        model.eval()
+        write(model, tokenizer, options.out)
+    write_json(options.out / "training.json", {
+        "command": "python -m assets.make.emoji_clip", "seed": options.seed, "minutes": options.minutes,
+        "device": describe(options.device), "stages": {"clip": run.record()}})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Make ``emoji-sd``: a StableDiffusionPipeline with SD-1.5's block layout, from scratch. ``emoji-clip`` comes first.
+
+    python -m assets.make.emoji_sd --minutes 120
+
+Three stages share the budget: the autoencoder, the U-Net on small pictures, the U-Net on pictures of the native size.
+Every stage resumes. Where no checkpoint is left, ``--resume-shipped`` starts the U-Net from the folder's weights.
+"""
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from assets.make import autoencoder, glyphs
+from assets.make.emoji_clip import FOLDER as CLIP
+from assets.make.emoji_clip import tokens
+from assets.make.training import Run, describe, fast, write_json
+
+FOLDER = Path("assets/models/emoji-sd")
+SMALL, NATIVE = 64, 96  # px
+WAYS = 3  # placements of each glyph
+SCHEDULE = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
+    "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 0,
+}
+
+
+def build_unet() -> UNet2DConditionModel:
+    """SD-1.5's layout: four levels, two layers each, cross-attention in three of them."""
+    return UNet2DConditionModel(
+        sample_size=NATIVE // 4, in_channels=4, out_channels=4, block_out_channels=(64, 128, 192, 192),
+        layers_per_block=2, cross_attention_dim=192, attention_head_dim=(4, 8, 8, 8), norm_num_groups=8)
+
+
+def train_unet(run: Run, unet: UNet2DConditionModel, latents: torch.Tensor, vocabulary: list[glyphs.Glyph],
+               text: CLIPTextModel, tokenizer: CLIPTokenizer, *, batch: int, device: str) -> None:
+    """v-prediction with a terminal signal-to-noise ratio of zero; one caption in ten is empty.
+
+    ``latents`` are scaled, (glyphs, ways, colours, 4, h, w).
+    """
+    signal = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
+    words = random.Random(run.step)
+    names = list(glyphs.COLOURS)
+    for _ in run.steps():
+        which, way, colours = (torch.randint(n, (batch,), generator=run.generator) for n in latents.shape[:3])
+        captions = ["" if words.random() < 0.1 else glyphs.free_caption(vocabulary[g], names[c], words)
+                    for g, c in zip(which.tolist(), colours.tolist(), strict=True)]
+        clean = latents[which, way, colours].float().to(device, memory_format=torch.channels_last)
+        noise = torch.randn(clean.shape, generator=run.generator).to(clean)
+        spread = (torch.rand(1, generator=run.generator) + torch.arange(batch) / batch) % 1  # evenly over the steps
+        step = (spread * 1000).long().to(device)
+        level = signal[step].view(-1, 1, 1, 1)
+        noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
+        wanted = level.sqrt() * noise - (1 - level).sqrt() * clean
+        with fast(device):
+            with torch.no_grad():
+                context = text(tokens(tokenizer, captions).to(device)).last_hidden_state
+            drawn = unet(noisy, step, context).sample
+        run.learn(F.mse_loss(drawn.float(), wanted))
+
+
+def write(unet: UNet2DConditionModel, vae: AutoencoderKL, folder: Path) -> None:
+    """A diffusers folder in half precision; no file reaches 10 MB."""
+    text, tokenizer = CLIPTextModel.from_pretrained(CLIP), CLIPTokenizer.from_pretrained(CLIP)
+    pipe = StableDiffusionPipeline(
+        vae=vae, unet=unet, text_encoder=text, tokenizer=tokenizer, scheduler=DDIMScheduler(**SCHEDULE),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipe.to(torch.float16)
+    pipe.save_pretrained(folder, max_shard_size="9MB")
+    config = folder / "text_encoder" / "config.json"  # float32, or plain from_pretrained mixes types and fails
+    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+    pipe.to(torch.float32)
+
+
+def main() -> None:
+    """The command."""
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--minutes", type=float, default=120, help="wall-clock budget, earlier runs counted in")
+    parse.add_argument("--split", type=float, nargs=3, default=(0.18, 0.27, 0.55),
+                       help="shares of the budget: autoencoder, small pictures, native pictures")
+    parse.add_argument("--batch", type=int, default=48)
+    parse.add_argument("--seed", type=int, default=0)
+    parse.add_argument("--resume-shipped", action="store_true", help="start from the weights in --out")
+    parse.add_argument("--work", type=Path, default=Path("build/emoji-sd"), help="where checkpoints are kept")
+    parse.add_argument("--out", type=Path, default=FOLDER)
+    parse.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parse.parse_args()
+    device, seed = options.device, options.seed
+    vocabulary = glyphs.vocabulary()
+    minutes = [share * options.minutes for share in options.split]
+
+    tokenizer = CLIPTokenizer.from_pretrained(CLIP)
+    text = CLIPTextModel.from_pretrained(CLIP, dtype=torch.float32).to(device).eval()
+    if options.resume_shipped:
+        shipped = StableDiffusionPipeline.from_pretrained(options.out, torch_dtype=torch.float32)
+        vae, unet, stages = shipped.vae.to(device), shipped.unet, {}
+    else:
+        vae, run = autoencoder.train(options.work, vocabulary, px=NATIVE, minutes=minutes[0], seed=seed, device=device)
+        with torch.no_grad():
+            torch._foreach_copy_(run.parameters, run.averages)
+        torch.manual_seed(seed)
+        unet, stages = build_unet(), {"autoencoder": run.record()}
+    vae.eval()
+    unet.to(device, memory_format=torch.channels_last)
+    if not options.resume_shipped:
+        sample = autoencoder.latents(vae, vocabulary[::4], px=NATIVE, ways=1, seed=seed, device=device)
+        vae.register_to_config(scaling_factor=round(1 / float(sample.float().std()), 5))
+
+    for px, budget in ((SMALL, minutes[1]), (NATIVE, minutes[2])):
+        if px == SMALL and (options.resume_shipped or (options.work / "unet-native.pt").exists()):
+            continue
+        encoded = autoencoder.latents(vae, vocabulary, px=px, ways=WAYS, seed=seed, device=device)
+        run = Run(options.work / f"unet-{'small' if px == SMALL else 'native'}.pt", {"unet": unet}, minutes=budget,
+                  rate=1e-3 if px == SMALL else 7e-4, seed=seed, device=device)
+        train_unet(run, unet, encoded * vae.config.scaling_factor, vocabulary, text, tokenizer, batch=options.batch,
+                   device=device)
+        stages[f"unet at {px} px"] = run.record()
+        with torch.no_grad():
+            torch._foreach_copy_(run.parameters, run.averages)
+    write(unet, vae, options.out)
+    write_json(options.out / "training.json", {
+        "command": "python -m assets.make.emoji_sd", "seed": seed, "minutes": options.minutes, "batch": options.batch,
+        "device": describe(device), "stages": stages})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Prunescope's engine: pick what a diffusion model can lose, take it out, draw with both, count and measure.
+
+    pipe = pruning.load("emoji-sd")
+    plan = pruning.plan(pipe, method="magnitude", ratio=0.5)
+    smaller = pruning.apply(pipe, plan)
+    report = pruning.report(pipe, smaller, plan)
+
+Knows neither gradio nor plotly.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from pruning import accounting, clock, criteria, images, models, planning, store, surgery
+from pruning.accounting import LayerReport, Report
+from pruning.clock import Measured
+from pruning.criteria import CRITERIA
+from pruning.errors import Later, Refused
+from pruning.images import Drawn, Stepped
+from pruning.registry import knobs
+from pruning.scores import Scores
+from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
+
+CRITERIA.fill(criteria.__name__)
+DEFAULT = DEFAULT_PROTECT
+
+
+class Method(NamedTuple):
+    """One row of ``methods``."""
+
+    name: str
+    family: str
+    units: tuple[str, ...]
+    options: Mapping[str, Any]
+    paper: str
+    status: str
+
+
+def methods() -> list[Method]:
+    """Every method of this version: criteria first, then systems."""
+    return [Method(name, "criterion", part.units, {f.name: f.default for f in knobs(part)}, part.paper, "available")
+            for name, part in sorted(CRITERIA.items())]
+
+
+def load(source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None,
+         weights: str = "trained", seed: int = 0) -> Any:
+    """A pipeline by bundled name, hub id or local folder (a bare model's folder gives the bare model).
+
+    ``dtype=None`` is float32 on a CPU and the stored type elsewhere.
+
+    Raises:
+        Refused: it cannot be had; the sentence says why and what would work.
+    """
+    return models.load_pipeline(source, device=device, dtype=dtype, weights=weights, seed=seed)
+
+
+def score(pipe: Any, method: str, *, component: str | None = None, units: str | None = None,
+          calibration: Calibration | None = None, seed: int = 0, **options: Any) -> Scores:
+    """Importance of every unit of one component. Valid for any ratio and spread."""
+    units = units or "weight"
+    pattern = "2:4" if units == "nm" else None  # scores do not depend on the pattern
+    recipe = planning.request(pipe, method, None if pattern else 0.0, component=component, units=units,
+                              pattern=pattern, calibration=calibration, seed=seed, **options)
+    return planning.scored(pipe, recipe)
+
+
+def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, component: str | None = None,
+         units: str = "weight", pattern: str | None = None, of: str = "units", spread: str = "layer",
+         protect: tuple[str, ...] = DEFAULT_PROTECT, only: tuple[str, ...] = (),
+         overrides: Mapping[str, float] | None = None, calibration: Calibration | None = None, seed: int = 0,
+         scores: Scores | None = None, **options: Any) -> Plan:
+    """What would go: the request resolved on this model. Nothing is changed.
+
+    ``ratio`` is the share that is removed, 0 to 1. ``pattern="2:4"`` keeps 2 of each 4 neighbours along the inputs and
+    implies ``units="nm"``. ``protect`` and ``only`` are globs on module names; ``overrides`` maps globs to ratios, the
+    longest wins. ``scores`` of an earlier ``score`` are used when given.
+
+    Raises:
+        Refused: a value is missing, out of range or infeasible; the sentence names what would work.
+    """
+    recipe = planning.request(pipe, method, ratio, component=component, units=units, pattern=pattern, of=of,
+                              spread=spread, protect=protect, only=only, overrides=overrides, calibration=calibration,
+                              seed=seed, **options)
+    return planning.resolved(pipe, recipe, scores or planning.scored(pipe, recipe))
+
+
+def apply(pipe: Any, plan: Plan, *, masked: bool = False) -> Any:
+    """A new pipeline (or bare model) that went through the plan; the given one stays as it was.
+
+    ``masked=True`` keeps every shape and puts zeros where units are removed.
+
+    Raises:
+        Refused: the plan belongs to another model.
+    """
+    return surgery.apply_plan(pipe, plan, masked)
+
+
+def report(dense: Any, pruned: Any, plan: Plan, *, measured: Measured | None = None) -> Report:
+    """What was asked for and what came of it, counted on both models."""
+    return accounting.account(dense, pruned, plan, measured.to_dict() if measured else None)
+
+
+def generate(pipe: Any, shot: Shot) -> Iterator[images.Event]:
+    """Draw, as a stream of ``Stepped`` and one last ``Drawn``. Closing the stream stops the work."""
+    return images.draw(pipe, shot)
+
+
+def measure(pipe: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measured:
+    """Milliseconds per step of both, interleaved, with intervals."""
+    return clock.interleaved(pipe, pruned, shot, repeats)
+
+
+def save(pipe: Any, folder: str | Path) -> Path:
+    """Write an ordinary diffusers folder, with ``plan.json`` when the pipeline was pruned. Never pickles."""
+    return store.write(pipe, folder)
+
+
+def export(pipe: Any, path: str | Path, format: str = "torch") -> Path:
+    """Write one file to run elsewhere."""
+    raise Later(f"export to {format}")
+
+
+__all__ = ["DEFAULT", "Calibration", "Drawn", "LayerReport", "Later", "Measured", "Method", "Plan", "Recipe", "Refused",
+           "Report", "Scores", "Shot", "Stepped", "apply", "export", "generate", "load", "measure", "methods", "plan",
+           "report", "save", "score"]

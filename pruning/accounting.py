@@ -1,0 +1,139 @@
+"""Requested, achieved, bytes, MACs: what a plan cost and saved, counted on the models themselves."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning.costs import Costs, trace
+from pruning.spread import parse_pattern
+from pruning.subject import Subject, fingerprint, subject
+from pruning.types import Plan, PlanStep
+from pruning.units.catalog import find
+from pruning.units.site import WEIGHTS, Site
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One site: how many units it had and lost, and what that took."""
+
+    name: str
+    kind: str
+    units: int
+    gone: int
+    params_gone: int
+    macs_gone: int | None
+    requested: float
+    reason: str | None
+
+    @property
+    def share(self) -> float:
+        """The share of its units that went."""
+        return self.gone / self.units
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was asked for and what came of it, for the pruned component. Speed is measured elsewhere."""
+
+    requested: Mapping[str, Any]
+    units: Mapping[str, int]
+    params: Mapping[str, int]
+    macs: Mapping[str, Any]
+    bytes: Mapping[str, Any]
+    speed: Mapping[str, Any]
+    fingerprint: Mapping[str, str]
+    layers: tuple[LayerReport, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"layers": [asdict(layer) for layer in self.layers]}
+
+
+def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | None = None) -> Report:
+    """The report of the plan's last step.
+
+    Layers are those of the step. Params and MACs compare the dense component with the pruned one; ``nonzero`` counts
+    what is left when zeros are not counted.
+    """
+    step = plan.steps[-1]
+    before, after = subject(dense, step.recipe.component), subject(pruned, step.recipe.component)
+    costs, cut = trace(before.net, before.example), trace(after.net, before.example)
+    zeros = {name: int(tensor.numel() - torch.count_nonzero(tensor)) for name, tensor in after.net.named_parameters()
+             if tensor.device.type != "meta"}
+    params = {"dense": total(before.net), "pruned": total(after.net), "nonzero": total(after.net) - sum(zeros.values())}
+    macs = {"dense": costs.count()[1], "pruned": cut.count()[1],
+            "nonzero": cut.count()[1] - sum(n * cut.uses.get(name, 0) for name, n in zeros.items()),
+            "counted_at": before.example.to_dict()} if costs.known else {
+                "dense": None, "pruned": None, "nonzero": None, "counted_at": None}
+    layers = tuple(_layer(site, step, plan.skipped, after, costs, cut) for site in find(_start(before, after, plan),
+                                                                                       step.recipe.units))
+    free = [layer for layer in layers if layer.name not in plan.skipped]
+    stored = next(before.net.parameters()).dtype
+    return Report(
+        {"ratio": step.recipe.ratio, "of": step.recipe.of},
+        {"total": sum(layer.units for layer in free), "gone": sum(layer.gone for layer in free)},
+        params, macs,
+        {"dense": weight(before.net), "pruned": weight(after.net), "dtype": str(stored).removeprefix("torch.")},
+        speed(step, macs, measured), {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
+
+
+def _start(before: Subject, after: Subject, plan: Plan) -> nn.Module:
+    """The component as the last step found it. Of several steps the earlier ones have changed the shapes."""
+    own = [step for step in plan.steps if step.recipe.component == plan.recipe.component]
+    if len(own) == 1 or fingerprint(before.net)[0] == own[-1].arch:
+        return before.net
+    return after.net
+
+
+def total(net: nn.Module) -> int:
+    """Parameters, zeros included."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def weight(net: nn.Module) -> int:
+    """Bytes of the tensors that ``save`` writes at the type in memory; the files add a header of names and shapes."""
+    return sum(t.numel() * t.element_size() for t in net.state_dict().values())
+
+
+def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], after: Subject, costs: Costs,
+           cut: Costs) -> LayerReport:
+    entry = step.decision.sites.get(site.name)
+    gone = params = macs = 0
+    requested = step.recipe.ratio
+    if entry is not None and step.decision.kind == "keep":
+        kept = sum(stop - start for start, stop in entry)
+        gone = site.units - kept
+        params, macs = (whole - part for whole, part in zip(costs.count(), costs.count({site: kept}), strict=True))
+    elif entry is not None:
+        tensor: Tensor = after.net.get_parameter(site.tensor)
+        gone = params = int(tensor.numel() - torch.count_nonzero(tensor))
+        macs = gone * cut.uses.get(site.tensor, 0)
+    reason = skipped.get(site.name)
+    if reason is None and site.kind not in WEIGHTS and gone != round(requested * site.units):
+        per = site.units // site.quota
+        reason = (f"snapped to whole channels of {site.quota} norm groups" if site.quota > 1 else
+                  f"snapped to whole {site.kind}s: steps of {1 / per:.1%}")
+    return LayerReport(site.name, site.kind, site.units, gone, params, macs if costs.known else None,
+                       0.0 if site.name in skipped else requested, reason)
+
+
+def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Theory: MACs that are not zero. Reachable: what this device's kernels can make of it. Measured: the clock."""
+    if macs["dense"] is None:
+        return {"theory": None, "reachable": None, "measured": measured,
+                "why": "The MACs of this class are not counted yet."}
+    theory = macs["dense"] / max(1, macs["nonzero"])
+    if step.decision.kind == "keep":
+        return {"theory": theory, "reachable": macs["dense"] / max(1, macs["pruned"]), "measured": measured,
+                "why": "The layers are smaller, so every kernel does less."}
+    if step.decision.kind == "pattern" and torch.cuda.is_available():
+        n, m = parse_pattern(step.recipe.pattern or "2:4")
+        return {"theory": theory, "reachable": None, "measured": measured,
+                "why": f"The {n}:{m} kernels of this GPU were not probed, and they serve linear layers only."}
+    return {"theory": theory, "reachable": 1.0, "measured": measured,
+            "why": "Zeros are stored and multiplied like other numbers: this device has no kernel that skips them."}
+
+

@@ -1,0 +1,31 @@
+"""Magnitude: small weights matter least."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pruning.criteria import CRITERIA
+from pruning.registry import knob
+from pruning.scores import SiteScores
+from pruning.subject import Subject
+from pruning.types import Calibration
+from pruning.units.catalog import Catalog
+
+
+@CRITERIA.add("magnitude")
+@dataclass(frozen=True)
+class Magnitude:
+    """The size of each weight; of a larger unit, the mean over the weights that it owns."""
+
+    paper: ClassVar = "arXiv:1506.02626"
+    units: ClassVar = ("weight", "nm", "head", "neuron", "channel", "width")
+    norm: str = knob("l1", "mean of absolute values, or of squares (for single weights both rank alike)",
+                     choices=("l1", "l2"))
+
+    def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
+        """Score site by site."""
+        for site in catalog:
+            if site.kind in ("weight", "nm") or self.norm == "l1":
+                yield SiteScores(site, site.score(subject.net, lambda w: w.abs()))
+            else:
+                yield SiteScores(site, site.score(subject.net, lambda w: w.float().square()))

@@ -1,0 +1,187 @@
+"""Show mode: drawing as a stream of events, one pipeline alone or two in turn, step by step.
+
+Only the denoiser's call is on the clock. Previews come from a linear map of the latents, fitted to the autoencoder's
+own colours, so that no decoder runs between steps.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    UniPCMultistepScheduler,
+)
+from PIL import Image
+from torch import Tensor
+
+from pruning.errors import Refused
+from pruning.subject import fingerprint, subject
+from pruning.types import Shot
+
+SAMPLERS = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler, "euler": EulerDiscreteScheduler,
+            "unipc": UniPCMultistepScheduler}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which model made a picture, read off the model when the picture was made."""
+
+    weights: str  # the denoiser's fingerprint
+    params: int
+    zeros: int
+
+
+@dataclass(frozen=True, eq=False)
+class Stepped:
+    """One denoising step of one side is done. ``ms`` is the denoiser's call alone."""
+
+    side: str
+    index: int
+    steps: int
+    ms: float
+    latents: Tensor  # (images, channels, h, w)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The finished pictures of one side, with the model that made them."""
+
+    side: str
+    images: tuple[Image.Image, ...]
+    ms: tuple[float, ...]  # the denoiser's call, step by step
+    origin: Origin
+    latents: Tensor
+
+
+Event = Stepped | Drawn
+
+
+class Run:
+    """One drawing by one pipeline: the pipeline's own parts, with a scheduler of its own.
+
+    It follows ``StableDiffusionPipeline.__call__``, and a test holds it to the same pictures bit for bit.
+    """
+
+    @torch.no_grad()
+    def __init__(self, pipe: Any, shot: Shot, side: str = "dense") -> None:
+        if not isinstance(pipe, StableDiffusionPipeline):
+            raise Refused(f"Drawing with {type(pipe).__name__} is not part of this version.",
+                          "StableDiffusionPipeline draws; other pipelines can be planned and pruned.")
+        self.pipe, self.shot, self.side = pipe, shot, side
+        self.device, self.dtype = pipe.unet.device, pipe.unet.dtype
+        self.scheduler = scheduler(pipe, shot.sampler)
+        self.scheduler.set_timesteps(shot.steps, device=self.device)
+        self.guided = shot.guidance > 1
+        count = len(shot.prompts) * shot.images
+        positive, negative = pipe.encode_prompt(list(shot.prompts), self.device, shot.images, self.guided,
+                                                [shot.negative] * len(shot.prompts))
+        self.context = torch.cat([negative, positive]) if self.guided else positive
+        self.latents = starts(pipe, shot, count).to(self.device, self.dtype) * self.scheduler.init_noise_sigma
+        self.ms: list[float] = []
+
+    @torch.no_grad()
+    def step(self, index: int) -> Stepped:
+        """Denoise once."""
+        t = self.scheduler.timesteps[index]
+        doubled = torch.cat([self.latents] * 2) if self.guided else self.latents
+        doubled = self.scheduler.scale_model_input(doubled, t)
+        self._wait()
+        before = time.perf_counter()
+        noise = self.pipe.unet(doubled, t, encoder_hidden_states=self.context, return_dict=False)[0]
+        self._wait()
+        self.ms.append((time.perf_counter() - before) * 1000)
+        if self.guided:
+            without, with_ = noise.chunk(2)
+            noise = without + self.shot.guidance * (with_ - without)
+        self.latents = self.scheduler.step(noise, t, self.latents, return_dict=False)[0]
+        return Stepped(self.side, index, len(self.scheduler.timesteps), self.ms[-1], self.latents)
+
+    @torch.no_grad()
+    def finish(self) -> Drawn:
+        """Decode, and read off the model what it is."""
+        vae = self.pipe.vae
+        pixels = vae.decode(self.latents / vae.config.scaling_factor, return_dict=False)[0]
+        images = self.pipe.image_processor.postprocess(pixels, output_type="pil")
+        return Drawn(self.side, tuple(images), tuple(self.ms), origin(self.pipe), self.latents)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def origin(pipe: Any) -> Origin:
+    """The fingerprint and the counts of everything that draws: denoiser, text encoder, decoder."""
+    parts = [subject(pipe, name).net for name in ("unet", "text_encoder", "vae.decoder")]
+    state = [p for part in parts for p in part.parameters()]
+    zeros = sum(int(p.numel() - torch.count_nonzero(p)) for p in state)
+    prints = "-".join(fingerprint(part)[1] for part in parts)
+    return Origin(prints, sum(p.numel() for p in state), zeros)
+
+
+def scheduler(pipe: Any, sampler: str) -> Any:
+    """A new scheduler with the pipeline's noise schedule.
+
+    Raises:
+        Refused: unknown sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise Refused(f"No sampler is called {sampler!r}.", f"There are {', '.join(SAMPLERS)}.")
+    return SAMPLERS[sampler].from_config(pipe.scheduler.config)
+
+
+def starts(pipe: Any, shot: Shot, count: int) -> Tensor:
+    """The noise that pictures begin with, (count, channels, h, w): picture i from seed + i, drawn on the CPU."""
+    side = (shot.size // pipe.vae_scale_factor) if shot.size else pipe.unet.config.sample_size
+    shape = (1, pipe.unet.config.in_channels, side, side)
+    return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(shot.seed + i)) for i in range(count)])
+
+
+def draw(pipe: Any, shot: Shot, side: str = "dense") -> Generator[Event, None, None]:
+    """Draw with one pipeline. Closing the generator stops the work."""
+    run = Run(pipe, shot, side)
+    for index in range(len(run.scheduler.timesteps)):
+        yield run.step(index)
+    yield run.finish()
+
+
+def draw_pair(dense: Any, pruned: Any, shot: Shot) -> Iterator[Event]:
+    """Draw with both, from the same noise, in turn step by step on one thread; the side that goes first alternates."""
+    runs = (Run(dense, shot, "dense"), Run(pruned, shot, "pruned"))
+    for index in range(len(runs[0].scheduler.timesteps)):
+        for run in runs if index % 2 == 0 else runs[::-1]:
+            yield run.step(index)
+    for run in runs:
+        yield run.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """A linear map from latents to colours, (channels + 1, 3): the last row is the offset."""
+
+    weight: Tensor
+
+    def image(self, latents: Tensor) -> Image.Image:
+        """One latent, (channels, h, w), as a small picture."""
+        with_one = torch.cat([latents.float().cpu(), torch.ones(1, *latents.shape[1:])])
+        colours = torch.einsum("chw,cr->hwr", with_one, self.weight).clamp(0, 1)
+        return Image.fromarray((colours * 255).round().byte().numpy())
+
+
+@torch.no_grad()
+def preview_of(pipe: Any) -> Preview:
+    """Fit the map: decode a few smooth random latents, pool the pixels to the latents' size, solve least squares."""
+    vae, gen = pipe.vae, torch.Generator().manual_seed(0)
+    channels, side = vae.config.latent_channels, 16
+    coarse = torch.randn(24, channels, 4, 4, generator=gen) / vae.config.scaling_factor
+    latents = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear").to(vae.device, vae.dtype)
+    pixels = vae.decode(latents, return_dict=False)[0].float().cpu() / 2 + 0.5
+    pooled = torch.nn.functional.adaptive_avg_pool2d(pixels.clamp(0, 1), side)
+    inputs = latents.float().cpu().movedim(1, -1).reshape(-1, channels) * vae.config.scaling_factor
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)
+    return Preview(torch.linalg.lstsq(inputs, pooled.movedim(1, -1).reshape(-1, 3)).solution)

@@ -1,0 +1,83 @@
+"""Parts that describe themselves: a file adds its class to a table, and the app, the command line and the docs find it.
+
+Knows nothing of pruning.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import MISSING, Field, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+from pruning.errors import Refused
+
+Part = TypeVar("Part", bound=type)
+
+
+def knob(default: Any, help: str, *, low: float | None = None, high: float | None = None, step: float | None = None,
+         choices: tuple[str, ...] = ()) -> Any:
+    """A field of a part that people turn: a control in the app, a flag on the command line, a row in the docs."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "step": step, "choices": choices})
+
+
+class Registry(dict[str, type]):
+    """Names to parts. Filled by importing every file of the package that it lives in."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def add(self, name: str) -> Callable[[Part], Part]:
+        """Register the class under a name; it must be a frozen dataclass, so that it can be a cache key."""
+
+        def register(part: Part) -> Part:
+            if not is_dataclass(part):
+                raise TypeError(f"{part.__name__} must be a dataclass")
+            self[name] = part
+            part.name = name  # type: ignore[attr-defined]
+            return part
+
+        return register
+
+    def fill(self, package: str) -> None:
+        """Import the package's files. One that fails to import fails loudly."""
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+
+    def __missing__(self, name: str) -> type:
+        raise Refused(f"No {self.kind} is called {name!r}.", f"There are {', '.join(sorted(self))}.")
+
+    def make(self, name: str, options: dict[str, Any]) -> Any:
+        """The part with its options, each checked against its knob.
+
+        Raises:
+            Refused: unknown part or option, or a value outside the knob's range.
+        """
+        part = self[name]
+        known = {f.name: f for f in knobs(part)}
+        for option, value in options.items():
+            if option not in known:
+                named = ", ".join(known) or "none"
+                raise Refused(f"{name} has no option {option!r}.", f"Its options: {named}.")
+            options = options | {option: checked(known[option], value)}
+        return part(**options)
+
+
+def knobs(part: type) -> list[Field]:
+    """The fields that people turn."""
+    return [f for f in fields(part) if "help" in f.metadata]
+
+
+def checked(knob: Field, value: Any) -> Any:
+    """The value in the knob's own type, or a refusal that names what would fit."""
+    default = None if knob.default is MISSING else knob.default
+    choices, low, high = (knob.metadata[key] for key in ("choices", "low", "high"))
+    try:
+        value = type(default)(value) if not isinstance(default, bool) else value in (True, "true", "True", "1", 1)
+    except (TypeError, ValueError):
+        raise Refused(f"{knob.name} takes a {type(default).__name__}, not {value!r}.", f"{default!r} works.") from None
+    if choices and value not in choices:
+        raise Refused(f"{knob.name} cannot be {value!r}.", f"Choose one of {', '.join(choices)}.")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise Refused(f"{knob.name} cannot be {value}.", f"It runs from {low} to {high}.")
+    return value

@@ -1,0 +1,228 @@
+"""How a ratio is divided over sites: each site alike, or all units ranked together.
+
+Knows scores and counts; no network, no tensors of weights. Ties go in storage order, the earliest first, so that a
+higher ratio always removes a superset.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import floor
+
+import torch
+from torch import Tensor
+
+from pruning.errors import Refused
+from pruning.scores import BINS, LOW, Scores, Sketch, keys
+from pruning.types import Decision, Recipe
+from pruning.units.site import Site, ranges
+
+SPREADS = ("layer", "global")
+
+
+def protected(site: Site, recipe: Recipe) -> str | None:
+    """Why a site is left alone by request, or None."""
+    if any(fnmatchcase(site.module, glob) for glob in recipe.protect):
+        return "protected"
+    if recipe.only and not any(fnmatchcase(site.module, glob) for glob in recipe.only):
+        return "outside the layers asked for"
+    return None
+
+
+def ratio_of(site: Site, recipe: Recipe) -> float | None:
+    """The override that applies to a site; the longest glob wins."""
+    fitting = [(len(glob), ratio) for glob, ratio in recipe.overrides if fnmatchcase(site.module, glob)]
+    return max(fitting)[1] if fitting else None
+
+
+def share(count: int, ratio: float) -> int:
+    """The nearest whole number of units; halves are rounded up, so that it never falls as the ratio rises."""
+    return floor(count * ratio + 0.5)
+
+
+def by_ratio(sites: Sequence[Site], recipe: Recipe) -> list[tuple[list[Site], float]]:
+    """Groups of sites that are ranked together, each with its ratio."""
+    fixed = {site.name: ratio_of(site, recipe) for site in sites}
+    groups = [([site], r) for site in sites if (r := fixed[site.name]) is not None]
+    rest = [site for site in sites if fixed[site.name] is None]
+    if recipe.spread == "layer":
+        return groups + [([site], recipe.ratio) for site in rest]
+    return groups + ([(rest, recipe.ratio)] if rest else [])
+
+
+# Single weights: a threshold per site.
+
+
+def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, tuple[int, int]]:
+    """The ``count`` lowest of all weights of some sites, as (key, how many exactly at the key stay) per site.
+
+    One look at the sketches finds the bin that the cut falls in; one pass over the values finds the key within it.
+    """
+    sketches = [scores.sketches[site.name] for site in sites]
+    first = min(s.first for s in sketches)
+    total = torch.zeros(BINS - first, dtype=torch.long)
+    for sketch in sketches:
+        total[sketch.first - first : sketch.first - first + len(sketch.counts)] += sketch.counts
+    below = total.cumsum(0)
+    place = int(torch.searchsorted(below, torch.tensor(count), right=False)) if count else 0
+    place = min(place, len(total) - 1)
+    missing = count - (int(below[place - 1]) if place else 0)  # still to find inside the bin
+    inside = [_inside(scores, site, first + place) for site in sites]
+    merged = sum(inside, torch.zeros(1 << LOW, dtype=torch.long))
+    cut = int(torch.searchsorted(merged.cumsum(0), torch.tensor(missing), right=False)) if missing else 0
+    at_key = missing - int(merged[:cut].sum())
+    result = {}
+    for site, counts in zip(sites, inside, strict=True):
+        gone = min(at_key, int(counts[cut]))
+        at_key -= gone
+        result[site.name] = (((first + place) << LOW) + cut, int(counts[cut]) - gone)
+    return result
+
+
+def _inside(scores: Scores, site: Site, place: int) -> Tensor:
+    """How many of a site's keys have each lower half, within one bin, (2**LOW,)."""
+    sketch = scores.sketches[site.name]
+    at = place - sketch.first
+    if not 0 <= at < len(sketch.counts) or sketch.counts[at] == 0:
+        return torch.zeros(1 << LOW, dtype=torch.long)
+    (scored,) = scores.stream([site.name])
+    found = keys(scored.values).flatten()
+    found = found[(found >> LOW) == place] & ((1 << LOW) - 1)
+    return torch.bincount(found, minlength=1 << LOW)
+
+
+def kept_weights(values: Tensor, key: int, at_key: int) -> Tensor:
+    """Which weights of a site stay, (rows, inputs) bool: above the key, and the last ``at_key`` exactly at it."""
+    found = keys(values)
+    keep = found > key
+    level = (found == key).flatten().nonzero().flatten()
+    keep.view(-1)[level[len(level) - at_key :] if at_key else level[:0]] = True
+    return keep
+
+
+def kept_pattern(values: Tensor, pattern: str) -> Tensor:
+    """Which weights of a site stay, (rows, inputs) bool: the N highest of each M neighbours; ties keep the first."""
+    n, m = parse_pattern(pattern)
+    groups = values.unflatten(-1, (-1, m)).unbind(-1)
+    keep = [sum((other >= mine).to(torch.int8) if j < i else (other > mine).to(torch.int8)
+                for j, other in enumerate(groups) if j != i) < n for i, mine in enumerate(groups)]
+    return torch.stack(keep, -1).flatten(-2)  # type: ignore[arg-type]
+
+
+def parse_pattern(pattern: str) -> tuple[int, int]:
+    """(2, 4) of "2:4".
+
+    Raises:
+        Refused: not of that form.
+    """
+    left, _, right = str(pattern).partition(":")
+    if not (left.isdigit() and right.isdigit() and 0 < int(left) < int(right) <= 64):
+        raise Refused(f"{pattern!r} is not an N:M pattern.", 'It reads "N:M", N kept of each M: 2:4, 1:4 or 4:8.')
+    return int(left), int(right)
+
+
+# Larger units: bundles, the smallest sets that may go together.
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """A site's units in the order in which they may go: each bundle takes one unit from every norm group."""
+
+    site: Site
+    order: Tensor  # (bundles, quota) unit indices
+    score: Tensor  # (bundles,) ascending
+
+    @classmethod
+    def of(cls, site: Site, values: Tensor) -> "Bundles":
+        """Rank a site's units inside each norm group."""
+        groups = values.view(site.quota, -1)
+        ranked = groups.argsort(dim=1, stable=True)
+        order = ranked + torch.arange(site.quota)[:, None] * groups.shape[1]
+        return cls(site, order.T, groups.gather(1, ranked).mean(0))
+
+    def kept(self, gone: int) -> list[int]:
+        """The units that stay when so many bundles go, ascending."""
+        return sorted(self.order[gone:].flatten().tolist())
+
+
+def bundles_gone(ranked: Sequence[Bundles], ratio: float) -> list[int]:
+    """How many bundles of each site go when all are ranked together; every site keeps its best one."""
+    if len(ranked) == 1:
+        return [min(share(len(ranked[0].score), ratio), len(ranked[0].score) - 1)]
+    scores = torch.cat([b.score[:-1] for b in ranked])
+    owner = torch.cat([torch.full((len(b.score) - 1,), i) for i, b in enumerate(ranked)])
+    size = torch.tensor([b.site.quota for b in ranked])[owner]
+    order = scores.argsort(stable=True)
+    target = ratio * sum(b.site.units for b in ranked)
+    reached = size[order].cumsum(0)
+    count = int((reached <= target + 1e-9).sum())
+    return torch.bincount(owner[order[:count]], minlength=len(ranked)).tolist()
+
+
+def decide(scores: Scores, recipe: Recipe) -> tuple[Decision, dict[str, str]]:
+    """(what goes, why some sites were left alone).
+
+    Raises:
+        Refused: the ratio removes nothing, because units are too coarse; the nearest that would is named.
+    """
+    skipped = {site.name: reason for site in scores.catalog if (reason := protected(site, recipe))}
+    free = [site for site in scores.catalog if site.name not in skipped]
+    if not free:
+        raise Refused("Every layer is protected or outside `only`, so nothing can go.",
+                      "Release some with protect=() or a wider `only`.")
+    if recipe.units == "nm":
+        _, m = parse_pattern(recipe.pattern or "")
+        odd = {site.name: f"{site.inputs} inputs are not a multiple of {m}" for site in free if site.inputs % m}
+        decision = Decision("pattern", {s.name: recipe.pattern for s in free if s.name not in odd})
+        return decision, skipped | odd
+    if recipe.units == "weight":
+        thresholds: dict[str, list[int]] = {}
+        for sites, ratio in by_ratio(free, recipe):
+            count = share(sum(site.units for site in sites), ratio)
+            thresholds |= {name: list(cut) for name, cut in lowest(scores, sites, count).items()}
+        return Decision("threshold", thresholds), skipped
+    return _keep(scores, free, recipe), skipped
+
+
+def _keep(scores: Scores, free: Sequence[Site], recipe: Recipe) -> Decision:
+    kept: dict[str, list[list[int]]] = {}
+    gone = 0
+    for sites, ratio in by_ratio(free, recipe):
+        ranked = [Bundles.of(site, scores.values[site.name]) for site in sites]
+        for bundles, count in zip(ranked, bundles_gone(ranked, ratio), strict=True):
+            gone += count
+            if count:
+                kept[bundles.site.name] = ranges(bundles.kept(count))
+    if recipe.ratio > 0 and not gone:
+        finest = max(free, key=lambda site: site.units // site.quota)
+        steps = finest.units // finest.quota
+        raise Refused(f"{recipe.ratio:.1%} of {steps} {finest.kind}s a layer is less than one.",
+                      f"The nearest ratio that removes something is {1 / steps:.1%}." if steps > 1 else
+                      "No layer has more than one.")
+    return Decision("keep", kept)
+
+
+def gone_shares(decision: Decision, catalog_sites: Iterable[Site], sketches: Mapping[str, Sketch]) -> dict[str, int]:
+    """How many units of each site go; exact for larger units and patterns, from sketches for thresholds."""
+    result = {}
+    for site in catalog_sites:
+        entry = decision.sites.get(site.name)
+        if entry is None:
+            result[site.name] = 0
+        elif decision.kind == "keep":
+            result[site.name] = site.units - sum(stop - start for start, stop in entry)
+        elif decision.kind == "pattern":
+            n, m = parse_pattern(entry)
+            result[site.name] = site.units // m * (m - n)
+        else:
+            result[site.name] = _below(sketches[site.name], entry[0])
+    return result
+
+
+def _below(sketch: Sketch, key: int) -> int:
+    """How many keys lie below one, to within the bin that it falls in (shared out evenly inside)."""
+    place, inside = (key >> LOW) - sketch.first, (key & ((1 << LOW) - 1)) / (1 << LOW)
+    if place < 0:
+        return 0
+    whole = int(sketch.counts[:place].sum())
+    return whole + (round(inside * int(sketch.counts[place])) if place < len(sketch.counts) else 0)

@@ -1,0 +1,150 @@
+"""What a criterion looks at: one component of a pipeline, where to find it, and what a pipeline knows about itself.
+
+Class names of pipelines and components stand here and in the tables of ``units``.
+"""
+
+import copy
+import hashlib
+import logging
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pruning.costs import Example
+from pruning.errors import Refused
+from pruning.types import Plan
+
+log = logging.getLogger("prunescope")
+
+DENOISERS = ("unet", "transformer")
+LABELS = {"unet": "The U-Net", "transformer": "The transformer", "vae.decoder": "The VAE decoder",
+          "text_encoder": "The text encoder", "text_encoder_2": "The second text encoder"}
+
+
+def components(pipe: Any) -> list[str]:
+    """The components of a pipeline that can be pruned, the denoiser first; ``[""]`` for a bare model."""
+    if isinstance(pipe, nn.Module):
+        return [""]
+    return [path for path in LABELS if isinstance(module_at(pipe, path), nn.Module)]
+
+
+def module_at(pipe: Any, path: str) -> Any:
+    """The module at an attribute path such as ``vae.decoder``, or None."""
+    for part in path.split(".") if path else ():
+        pipe = getattr(pipe, part, None)
+    return pipe
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One component of a pipeline (or a bare model, then ``component`` is empty)."""
+
+    pipe: Any
+    component: str
+    net: nn.Module
+    example: Example
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """The component in words, to begin a sentence."""
+        return LABELS.get(self.component, "This model")
+
+    def holding(self, net: nn.Module) -> Any:
+        """A new pipeline with another module in this one's place; every other component is shared."""
+        if not self.component:
+            return net
+        root, *rest = self.component.split(".")
+        pipe = copy.copy(self.pipe)
+        top = net
+        if rest:  # a part of a component: the parts around it are shared, the shell is new
+            top = shell(getattr(self.pipe, root))
+            inner = top
+            for part in rest[:-1]:
+                inner = getattr(inner, part)
+            setattr(inner, rest[-1], net)
+        setattr(pipe, root, top)
+        return pipe
+
+
+def shell(net: nn.Module) -> nn.Module:
+    """A copy of a module that shares every tensor with it, so that replacing a part leaves the old one be."""
+    memo: dict[int, Any] = {id(t): t for t in (*net.parameters(), *net.buffers())}
+    return copy.deepcopy(net, memo)
+
+
+def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:
+    """The component by name; None is the denoiser.
+
+    Raises:
+        Refused: the pipeline has no such component.
+    """
+    names = components(pipe)
+    name = component if component is not None else next((n for n in names if n in (*DENOISERS, "")), None)
+    if name is None or name not in names:
+        there = ", ".join(names) or "none"
+        raise Refused(f"{type(pipe).__name__} has no component {component!r} that can be pruned.",
+                      f"It has: {there}.")
+    return Subject(pipe, name, module_at(pipe, name), example(pipe, name), seed)
+
+
+def example(pipe: Any, component: str) -> Example:
+    """The input at which a component is counted: the model's own size and its longest prompt."""
+    if isinstance(pipe, nn.Module):
+        return Example(getattr(getattr(pipe, "config", None), "sample_size", None))
+    tokenizer = getattr(pipe, "tokenizer", None)
+    denoiser = next((m for m in (getattr(pipe, n, None) for n in DENOISERS) if m is not None), None)
+    side = getattr(getattr(denoiser, "config", None), "sample_size", None)
+    return Example(side if isinstance(side, int) else None, min(getattr(tokenizer, "model_max_length", 77), 512))
+
+
+_prints: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, tuple[str, str]]]" = weakref.WeakKeyDictionary()
+
+
+def fingerprint(net: nn.Module) -> tuple[str, str]:
+    """(arch, weights): digests of the names and shapes, and of every value as well. Remembered until a value changes.
+
+    Values are digested as float32, so that the same model in another stored type has the same fingerprint.
+    """
+    state = {name: tensor for name, tensor in sorted(net.state_dict().items())}
+    stamp = tuple((id(t), t._version) for t in (*net.parameters(), *net.buffers()))
+    known = _prints.get(net)
+    if known and known[0] == stamp:
+        return known[1]
+    shapes = repr([(name, tuple(t.shape)) for name, t in state.items()])
+    arch = hashlib.sha256(f"{type(net).__name__} {shapes}".encode())
+    values = arch.copy()
+    for tensor in state.values():
+        if tensor.device.type == "meta":
+            values.update(b"meta")
+            continue
+        plain = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype)
+        values.update(plain.contiguous().numpy().data)
+    prints = (arch.hexdigest()[:16], values.hexdigest()[:16])
+    _prints[net] = (stamp, prints)
+    return prints
+
+
+def remember(pipe: Any, source: str) -> Any:
+    """Note on a pipeline where it came from."""
+    object.__setattr__(pipe, "prunescope_source", source)
+    return pipe
+
+
+def source_of(pipe: Any) -> str:
+    """Where a pipeline came from, as far as it is known."""
+    return getattr(pipe, "prunescope_source", "") or str(getattr(getattr(pipe, "config", None), "_name_or_path", ""))
+
+
+def plan_of(pipe: Any) -> Plan | None:
+    """The plan that a pipeline has gone through."""
+    return getattr(pipe, "prunescope_plan", None)
+
+
+def with_plan(pipe: Any, plan: Plan) -> Any:
+    """Note on a new pipeline which plan it has gone through."""
+    object.__setattr__(pipe, "prunescope_plan", plan)
+    return pipe

@@ -1,0 +1,79 @@
+"""All sites of one component, and what they cost. A pure function of the architecture: works on the meta device."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from pruning.costs import Costs, Example, trace
+from pruning.errors import Refused
+from pruning.units import channel, head, neuron, weight
+from pruning.units.site import WEIGHTS, Site
+
+WIDTH = ("head", "neuron", "channel")
+FINDERS: dict[str, Callable[[nn.Module], Iterator[Site]]] = {
+    "weight": weight.sites, "nm": lambda net: weight.sites(net, "nm"),
+    "head": head.sites, "neuron": neuron.sites, "channel": channel.sites,
+}
+NOUNS = {"weight": "weights", "nm": "weights", "head": "attention heads", "neuron": "feed-forward neurons",
+         "channel": "hidden channels", "width": "heads, neurons or channels"}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The sites of one component for one kind of unit, by name, in the order in which the network runs them."""
+
+    units: str
+    sites: Mapping[str, Site]
+    costs: Costs
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self.sites.values())
+
+    def only(self, *names: str) -> "Catalog":
+        """The catalog with some of its sites."""
+        return replace(self, sites={name: self.sites[name] for name in names})
+
+    def count(self, kept: Mapping[str, int]) -> tuple[int, int]:
+        """(params, MACs) when each named width site keeps so many units; the others stay whole."""
+        return self.costs.count({self.sites[name]: n for name, n in kept.items()})
+
+
+def why_not(net: nn.Module, units: str, component: str) -> str | None:
+    """Why a component has no units of a kind, in a sentence; None when it has."""
+    if any(True for _ in find(net, units)):
+        return None
+    lone = units == "head" and any("Attention" in type(m).__name__ for m in net.modules())
+    reason = "its attention has a single head" if lone else f"it has no {NOUNS[units]} that Prunescope knows"
+    return f"{component} cannot lose {NOUNS[units]}: {reason}."
+
+
+def find(net: nn.Module, units: str) -> Iterator[Site]:
+    """The sites of a kind, grouped by kind when there are several."""
+    for kind in WIDTH if units == "width" else (units,):
+        if kind not in FINDERS:
+            raise Refused(f"Units {kind!r} are not part of this version.",
+                          f"There are {', '.join([*FINDERS, 'width'])}.")
+        yield from FINDERS[kind](net)
+
+
+def catalog(net: nn.Module, units: str, example: Example, component: str = "This model") -> Catalog:
+    """All sites of one component.
+
+    Raises:
+        Refused: the component has no such units; the sentence says why.
+    """
+    reason = why_not(net, units, component)
+    if reason:
+        raise Refused(reason, "Choose another kind of unit or another component.")
+    costs = trace(net, example)
+    place: dict[str, int] = {}  # module -> when it, or the first module inside it, runs
+    for i, name in enumerate(costs.order):
+        parts = name.split(".")
+        for end in range(len(parts), 0, -1):
+            place.setdefault(".".join(parts[:end]), i)
+    found = sorted(find(net, units), key=lambda site: place.get(site.module, len(place)))
+    return Catalog(units, {site.name: site for site in found}, costs)
+
+
+__all__ = ["WEIGHTS", "Catalog", "catalog", "find", "why_not"]

@@ -1,0 +1,48 @@
+"""Hidden channels of ResNet blocks: between the two convolutions, with the norm and the time projection in between.
+
+The channels in front of a GroupNorm go in equal numbers from each of its groups; otherwise the groups would change.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pruning.units.site import Member, Site, named
+
+
+def sites(net: nn.Module) -> Iterator[Site]:
+    """ResNet blocks of U-Nets and autoencoders."""
+    for name, block in named(net, ("ResnetBlock2D",)):
+        width = block.conv1.out_channels
+        if not isinstance(block.norm2, nn.GroupNorm) or width != block.norm2.num_channels:
+            continue  # a spatial norm conditions on the latents; its channels are not ours to cut
+        members = [Member(f"{name}.conv1.weight", 0), Member(f"{name}.norm2.weight", 0),
+                   Member(f"{name}.norm2.bias", 0), Member(f"{name}.conv2.weight", 1)]
+        if block.conv1.bias is not None:
+            members.append(Member(f"{name}.conv1.bias", 0))
+        if block.time_emb_proj is not None:
+            for offset in (0, width) if block.time_embedding_norm == "scale_shift" else (0,):
+                members += [Member(f"{name}.time_emb_proj.weight", 0, offset=offset),
+                            Member(f"{name}.time_emb_proj.bias", 0, offset=offset)]
+        yield Site(f"{name}#channels", "channel", width, tuple(members), quota=block.norm2.num_groups,
+                   norm=f"{name}.norm2")
+
+
+class KeptGroupNorm(nn.GroupNorm):
+    """A GroupNorm that takes its statistics over the kept channels only, for masked models.
+
+    Removed channels are zeros; counted in, they would shift the mean and variance as much as pruning itself does.
+    """
+
+    def __init__(self, norm: nn.GroupNorm, kept: Tensor) -> None:
+        super().__init__(norm.num_groups, norm.num_channels, norm.eps, norm.affine)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.register_buffer("kept", kept, persistent=False)  # (kept channels,) indices
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(b, c, ...) to the same shape, zero in removed channels."""
+        kept: Tensor = self.kept  # type: ignore[assignment]
+        some = F.group_norm(input[:, kept], self.num_groups, self.weight[kept], self.bias[kept], self.eps)
+        return torch.zeros_like(input).index_copy(1, kept, some)

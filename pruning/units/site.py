@@ -1,0 +1,100 @@
+"""Where units stand: a site, and the slices of tensors that a unit of it owns. Shapes only, no values."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+WEIGHTS = ("weight", "nm")
+
+
+@dataclass(frozen=True)
+class Member:
+    """What every unit of a site owns in one tensor: ``size`` neighbours along an axis, from ``offset`` on.
+
+    Unit u owns the indices ``offset + u*size`` to ``offset + (u+1)*size``.
+    """
+
+    tensor: str
+    axis: int
+    size: int = 1
+    offset: int = 0
+
+    def indices(self, units: Tensor) -> Tensor:
+        """The indices along the axis that some units own, (units * size,)."""
+        return (self.offset + units[:, None] * self.size + torch.arange(self.size)).flatten()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where units of one kind stand.
+
+    A weight site is one tensor, seen as ``rows`` x ``inputs``: a convolution's rows are (output, kernel row, kernel
+    column), so that neighbours along a row are input channels. A width site is a set of coupled ``members``.
+    ``quota`` is the number of norm groups that must lose equally many channels. ``module`` is what is counted for it.
+    """
+
+    name: str
+    kind: str
+    units: int
+    members: tuple[Member, ...]
+    inputs: int = 0  # weight sites: the length of a row
+    quota: int = 1
+    norm: str = ""  # the GroupNorm that normalizes these channels, if any
+
+    @property
+    def tensor(self) -> str:
+        """The one tensor of a weight site."""
+        return self.members[0].tensor
+
+    @property
+    def module(self) -> str:
+        """The path of the module that the site's cost is counted for."""
+        return self.name.rsplit("#", 1)[0]
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """A weight as (rows, inputs): neighbours along a row are input channels."""
+        return weight.movedim(1, -1).reshape(-1, self.inputs) if weight.ndim > 2 else weight
+
+    def unrows(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """The way back from ``rows`` to the weight's own shape."""
+        if len(shape) == 2:
+            return rows
+        return rows.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+
+    def score(self, net: nn.Module, each: Callable[[Tensor], Tensor]) -> Tensor:
+        """A score per unit from a score per weight: (rows, inputs), or (units,) as the mean over what a unit owns."""
+        if self.kind in WEIGHTS:
+            return self.rows(each(net.get_parameter(self.tensor).detach()).float())
+        total, owned = torch.zeros(self.units), 0
+        for member in self.members:
+            value = each(net.get_parameter(member.tensor).detach()).float().cpu()
+            span = value.movedim(member.axis, 0)[member.offset : member.offset + self.units * member.size]
+            per_unit = span.reshape(self.units, -1)
+            total += per_unit.sum(1)
+            owned += per_unit.shape[1]
+        return total / owned
+
+
+def ranges(kept: Sequence[int]) -> list[list[int]]:
+    """Sorted indices as half-open ranges: [0, 1, 2, 5] is [[0, 3], [5, 6]]."""
+    out: list[list[int]] = []
+    for index in kept:
+        if out and out[-1][1] == index:
+            out[-1][1] = index + 1
+        else:
+            out.append([index, index + 1])
+    return out
+
+
+def indices(spans: Iterable[Sequence[int]]) -> list[int]:
+    """The way back from ``ranges``."""
+    return [index for start, stop in spans for index in range(start, stop)]
+
+
+def named(net: nn.Module, classes: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
+    """The modules whose class, or a class it derives from, has one of the names."""
+    for name, module in net.named_modules():
+        if any(kind.__name__ in classes for kind in type(module).__mro__):
+            yield name, module

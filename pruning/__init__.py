@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pruning import accounting, clock, criteria, images, models, planning, store, surgery
+from pruning import accounting, clock, criteria, images, models, planning, surgery
 from pruning.accounting import LayerReport, Report
 from pruning.clock import Measured
 from pruning.criteria import CRITERIA
@@ -115,6 +115,8 @@ def measure(pipe: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measured
 
 def save(pipe: Any, folder: str | Path) -> Path:
     """Write an ordinary diffusers folder, with ``plan.json`` when the pipeline was pruned. Never pickles."""
+    from pruning import store  # it brings diffusers, which takes seconds: the page comes up first
+
     return store.write(pipe, folder)
 
 

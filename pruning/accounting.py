@@ -1,15 +1,16 @@
 """Requested, achieved, bytes, MACs: what a plan cost and saved, counted on the models themselves."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pruning.costs import Costs, trace
-from pruning.spread import parse_pattern
+from pruning.costs import Costs, on_meta, trace
+from pruning.spread import parse_pattern, protected, ratio_of
 from pruning.subject import Subject, fingerprint, subject
+from pruning.surgery import carried_out
 from pruning.types import Plan, PlanStep
 from pruning.units.catalog import find
 from pruning.units.site import WEIGHTS, Site
@@ -68,9 +69,11 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
             "nonzero": cut.count()[1] - sum(n * cut.uses.get(name, 0) for name, n in zeros.items()),
             "counted_at": before.example.to_dict()} if costs.known else {
                 "dense": None, "pruned": None, "nonzero": None, "counted_at": None}
-    layers = tuple(_layer(site, step, plan.skipped, after, costs, cut) for site in find(_start(before, after, plan),
-                                                                                       step.recipe.units))
-    free = [layer for layer in layers if layer.name not in plan.skipped]
+    start = _start(before, plan)
+    base = costs if start is before.net else trace(start, before.example)
+    sites = list(find(start, step.recipe.units))
+    layers = tuple(_layer(site, step, plan.skipped, after, base, cut) for site in sites)
+    free = [layer for layer, site in zip(layers, sites, strict=True) if not protected(site, step.recipe)]
     stored = next(before.net.parameters()).dtype
     return Report(
         {"ratio": step.recipe.ratio, "of": step.recipe.of},
@@ -80,12 +83,23 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
         speed(step, macs, measured), {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
 
 
-def _start(before: Subject, after: Subject, plan: Plan) -> nn.Module:
-    """The component as the last step found it. Of several steps the earlier ones have changed the shapes."""
+def _start(before: Subject, plan: Plan) -> nn.Module:
+    """The component as the last step found it: of several steps, the earlier ones are repeated on shapes alone.
+
+    Raises:
+        Refused: no step was resolved on the dense model.
+    """
     own = [step for step in plan.steps if step.recipe.component == plan.recipe.component]
-    if len(own) == 1 or fingerprint(before.net)[0] == own[-1].arch:
-        return before.net
-    return after.net
+    arch = fingerprint(before.net)[0]
+    places = [i for i, step in enumerate(own) if step.arch == arch]
+    if not places:
+        raise Refused("This plan was made for another architecture: names or shapes of its tensors differ.",
+                      "Report on the model that the plan was made on.")
+    net = before.net
+    for step in own[places[-1]:-1]:
+        if step.decision.kind == "keep":
+            net = carried_out(replace(before, net=on_meta(net)), step, masked=False)
+    return net
 
 
 def total(net: nn.Module) -> int:
@@ -102,7 +116,8 @@ def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], after: Subjec
            cut: Costs) -> LayerReport:
     entry = step.decision.sites.get(site.name)
     gone = params = macs = 0
-    requested = step.recipe.ratio
+    own = ratio_of(site, step.recipe)
+    requested = step.recipe.ratio if own is None else own
     if entry is not None and step.decision.kind == "keep":
         kept = sum(stop - start for start, stop in entry)
         gone = site.units - kept
@@ -112,7 +127,8 @@ def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], after: Subjec
         gone = params = int(tensor.numel() - torch.count_nonzero(tensor))
         macs = gone * cut.uses.get(site.tensor, 0)
     reason = skipped.get(site.name)
-    if reason is None and site.kind not in WEIGHTS and gone != round(requested * site.units):
+    alone = step.recipe.spread == "layer" or own is not None  # else its share was never asked for
+    if reason is None and alone and site.kind not in WEIGHTS and abs(gone / site.units - requested) > 0.005:
         per = site.units // site.quota
         reason = (f"snapped to whole channels of {site.quota} norm groups" if site.quota > 1 else
                   f"snapped to whole {site.kind}s: steps of {1 / per:.1%}")

@@ -3,9 +3,10 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 
@@ -62,5 +63,14 @@ def machine(pipe: Any) -> str:
     """Device, type, threads and versions, in words."""
     net = pipe.unet
     device = torch.cuda.get_device_name() if net.device.type == "cuda" else (
-        f"{platform.machine()} CPU, {torch.get_num_threads()} threads")
-    return f"{device}, {str(net.dtype).removeprefix('torch.')}, torch {torch.__version__}, diffusers {diffusers.__version__}"
+        f"{processor()}, {torch.get_num_threads()} threads")
+    dtype = str(net.dtype).removeprefix("torch.")
+    return f"{device}, {dtype}, torch {torch.__version__}, diffusers {version('diffusers')}"
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    named = [line.split(":", 1)[1].strip() for line in (info.read_text().splitlines() if info.exists() else ())
+             if line.startswith("model name")]
+    return named[0] if named else platform.processor() or f"{platform.machine()} CPU"

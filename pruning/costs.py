@@ -30,12 +30,14 @@ class Example:
 
 
 def arguments(net: nn.Module, example: Example) -> dict[str, Any] | None:
-    """Inputs of one forward pass on the meta device, or None for a class that nobody listed."""
+    """Inputs of one forward pass on the meta device, or None: the class is not listed, or it has no size."""
     config = getattr(net, "config", None)
     step = torch.zeros(1)
+    side = example.latent or getattr(config, "sample_size", None)
     match type(net).__name__:
+        case "UNet2DConditionModel" | "UNet2DModel" if not isinstance(side, int):
+            return None  # a network of any size, or of a rectangle
         case "UNet2DConditionModel":
-            side = example.latent or config.sample_size
             values: dict[str, Any] = {"sample": torch.zeros(1, config.in_channels, side, side), "timestep": step,
                                       "encoder_hidden_states": torch.zeros(1, example.tokens,
                                                                            config.cross_attention_dim)}
@@ -44,7 +46,6 @@ def arguments(net: nn.Module, example: Example) -> dict[str, Any] | None:
                 values["added_cond_kwargs"] = {"text_embeds": torch.zeros(1, pooled), "time_ids": torch.zeros(1, 6)}
             return values
         case "UNet2DModel":
-            side = example.latent or config.sample_size
             return {"sample": torch.zeros(1, config.in_channels, side, side), "timestep": step}
         case "Decoder" if example.latent:
             return {"sample": torch.zeros(1, net.conv_in.in_channels, example.latent, example.latent)}
@@ -89,8 +90,30 @@ class Costs:
         return prod(self.shapes[tensor]) * self.uses.get(tensor, 0)
 
 
+_traced: dict[tuple, Costs] = {}  # the most recent last
+
+
 def trace(net: nn.Module, example: Example) -> Costs:
-    """One forward pass without values: how often each weight is used, and in which order modules run."""
+    """How often each weight is used, and in which order modules run. Remembered for the last 32 architectures."""
+    key = (*architecture(net), example)
+    costs = _traced.pop(key, None) or _pass(net, example)
+    _traced[key] = costs
+    while len(_traced) > 32:
+        _traced.pop(next(iter(_traced)), None)
+    return costs
+
+
+def architecture(net: nn.Module) -> tuple:
+    """All that costs depend on: the classes of all modules, the shapes of all parameters, and the settings."""
+    config = getattr(net, "config", None) or {}
+    plain = config if isinstance(config, Mapping) else config.to_dict()  # of diffusers, of transformers
+    settings = {key: str(value) for key, value in plain.items() if key[0] != "_"}
+    return (tuple((name, type(module).__name__) for name, module in net.named_modules()),
+            tuple((name, tuple(p.shape)) for name, p in net.named_parameters()), tuple(sorted(settings.items())))
+
+
+def _pass(net: nn.Module, example: Example) -> Costs:
+    """One forward pass without values."""
     twin = on_meta(net).eval()
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
     modules = dict(twin.named_modules())

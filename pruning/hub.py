@@ -7,11 +7,8 @@ import errno
 import glob
 import json
 import os
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +16,10 @@ import psutil
 from huggingface_hub import HfApi, get_cached_repo_tree, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub import errors as hub
 from huggingface_hub.utils import validate_repo_id
-from torch import nn
 
 from pruning.errors import Refused
+from pruning.folders import INDEX, check_index, check_safetensors, listing, needed, read_json
 
-INDEX, OURS = "model_index.json", ("plan.json", "plan.safetensors")  # a plan has the shapes of a narrow model
-SETTINGS, PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-STEM = r"(?:diffusion_pytorch_model|model)"
-WEIGHTS = re.compile(rf"{STEM}(?:\.(?P<variant>\w+))?(?:-\d{{5}}-of-(?P<of>\d{{5}}))?\.safetensors"
-                     rf"|{STEM}\.safetensors\.index(?:\.(?P<listed>\w+))?\.json")
 SINGLE = (None, "diffusers", "diffusion-single-file")  # libraries that the hub names for a model without an index
 
 
@@ -61,79 +53,6 @@ def fetch(repo_id: str, *, revision: str | None = None, token: str | None = None
     return folder
 
 
-def variant_of(folder: Path) -> str | None:
-    """What ``from_pretrained`` wants as ``variant``: ``None`` unless a component has no plain safetensors."""
-    check_index(index := _read_index(folder / INDEX))
-    return needed(index, _listing(folder), folder.name)[1]
-
-
-def check_index(index: dict[str, Any]) -> None:
-    """Make sure that a parsed ``model_index.json`` names only classes that are installed here.
-
-    Raises:
-        Refused: a pipeline or component of another origin, which would need code from the repository.
-    """
-    import diffusers
-
-    name = index.get("_class_name")
-    pipeline = _installed("diffusers", name) if isinstance(name, str) else None
-    unknown = [] if pipeline and issubclass(pipeline, diffusers.DiffusionPipeline) else [f"pipeline {name}"]
-    unknown += [f"{component} {part}" for component, part in _components(index).items() if _installed(*part) is None]
-    if unknown:
-        raise Refused(f"{INDEX} asks for {', '.join(unknown)}, which the diffusers {diffusers.__version__} and "
-                      "transformers installed here do not provide, and no remote code is run.",
-                      "Give a pipeline whose classes are part of diffusers and transformers.")
-
-
-def needed(index: dict[str, Any], names: Iterable[str], whose: str) -> tuple[list[str], str | None]:
-    """A pipeline's files from a listing, and the ``variant`` to load: fp16 and such only if there is nothing else.
-
-    Raises:
-        Refused: a component without safetensors.
-    """
-    folders, weights, lacking = defaultdict(list), {}, []
-    for name in names:
-        folders[name.rpartition("/")[0]].append(name.rpartition("/")[2])
-    files = [name for name in (INDEX, *OURS) if name in folders[""]]
-    for component, part in _components(index).items():
-        inside = folders[component]
-        files += [f"{component}/{file}" for file in inside if file.endswith(SETTINGS) and ".index." not in file]
-        if whole := _complete_sets(inside):
-            weights[component] = whole
-        elif issubclass(_installed(*part) or object, nn.Module) or any(file.endswith(PICKLES) for file in inside):
-            lacking.append(component)
-    only = {component: set(whole) for component, whole in weights.items() if "" not in whole}
-    shared = sorted(set.intersection(*only.values()), key=lambda v: (v != "fp16", v)) if only else [""]
-    if lacking or not shared:  # from_pretrained takes one variant for all
-        pickles = [f"{folder}/{file}" for folder in lacking for file in folders[folder] if file.endswith(PICKLES)]
-        why = f"no safetensors that fit together for {', '.join(lacking or only)}"
-        if pickles and not weights:
-            why = f"only pickled weights ({pickles[0]}), which can run code when opened"
-        raise Refused(f"{whose} has {why}.", "Ask its author for safetensors, or convert a copy that you trust with "
-                      "diffusers' save_pretrained and give that folder.")
-    files += [f"{component}/{f}" for component, whole in weights.items() for f in whole.get("") or whole[shared[0]]]
-    return files, shared[0] or None
-
-
-def check_safetensors(path: Path) -> None:
-    """Compare a file's length with what its header promises; the tensors are not read.
-
-    Raises:
-        Refused: a header that cannot be read, or a file that is too short or too long.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, 100_000_000)))  # the longest header the library accepts
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        promised = 8 + length + max(ends, default=0)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise Refused(f"{path.name} has no safetensors header.", "Download or save it again.") from None
-    if promised != size:
-        raise Refused(f"{path.name} has {size} bytes, its header promises {promised}.", "Download or save it again.")
-
-
 def _download(repo_id: str, revision: str | None, token: str | None, limit: int) -> tuple[Path, list[str]]:
     at: dict[str, Any] = {"endpoint": _endpoint(), "token": token}
     with _in_words(repo_id, revision):
@@ -144,8 +63,7 @@ def _download(repo_id: str, revision: str | None, token: str | None, limit: int)
     _check_size(repo_id, [sizes[INDEX]], limit)
     with _in_words(repo_id, revision):  # asked for by its branch, so that the cache knows the branch when offline
         path = Path(hf_hub_download(repo_id, INDEX, revision=revision, cache_dir=_cache_dir(), **at))
-    check_index(index := _read_index(path))
-    files, _ = needed(index, sizes, repo_id)
+    files, _ = needed(check_index(read_json(path)), sizes, repo_id)
     _check_size(repo_id, [sizes[name] for name in files], limit)
     exact = [glob.escape(name) for name in files]
     with _in_words(repo_id, revision):
@@ -159,14 +77,13 @@ def _cached(repo_id: str, revision: str | None) -> tuple[Path, list[str]] | None
     path = try_to_load_from_cache(repo_id, INDEX, cache_dir=_cache_dir(), revision=revision)
     if not isinstance(path, str):
         return None
-    folder, index = Path(path).parent, _read_index(Path(path))
+    folder, index = Path(path).parent, read_json(Path(path))
     try:
         names = [f.path for f in get_cached_repo_tree(repo_id, revision=folder.name, cache_dir=_cache_dir())]
     except hub.CachedRepoTreeNotFoundError:  # fetched by an older library: what is there must do
-        names = _listing(folder)
+        names = listing(folder)
     try:
-        check_index(index)
-        files, _ = needed(index, names, repo_id)
+        files, _ = needed(check_index(index), names, repo_id)
     except Refused:
         return None
     return (folder, files) if all((folder / name).is_file() for name in files) else None
@@ -244,60 +161,6 @@ def _refusal(error: BaseException, repo_id: str, revision: str | None) -> Refuse
         return _Unreachable(f"The hub cannot be reached ({why}), and no complete copy of {repo_id} is cached.",
                             "Check the network and HF_HUB_OFFLINE, or use a bundled model or a local folder.")
     return Refused(f"{repo_id} could not be stored: {text}.", "Set HF_HUB_CACHE to a folder that can be written.")
-
-
-def _complete_sets(names: list[str]) -> dict[str, list[str]]:
-    """The complete safetensors of one component by variant; the plain ones are ``""``."""
-    found, whole = defaultdict(list), {}
-    for match in filter(None, map(WEIGHTS.fullmatch, names)):
-        found[match["variant"] or match["listed"] or ""].append(match)
-    for variant, matches in found.items():
-        single = [m.string for m in matches if not m["of"] and not m.string.endswith(".json")]
-        shards = [int(m["of"]) for m in matches if m["of"]]
-        if single or (shards and len(shards) == shards[0] < len(matches)):  # one more: the list of what is where
-            whole[variant] = single or [m.string for m in matches]
-    return whole
-
-
-def _components(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Component to (library, class). Lists of numbers are settings of the pipeline, two nulls an absent component."""
-    named = {name: value for name, value in index.items() if not name.startswith("_") and isinstance(value, list)
-             and any(isinstance(part, str) for part in value)}
-    for name, value in named.items():
-        if len(value) != 2 or not all(isinstance(part, str) for part in value) or not name.isidentifier():
-            raise Refused(f"{INDEX} describes {name!r} as {value}.", "A component is a list of a library and a class.")
-    return {name: (library, kind) for name, (library, kind) in named.items()}
-
-
-@cache
-def _installed(library: str, name: str) -> type | None:
-    import diffusers
-    import transformers
-    from diffusers.utils import _maybe_remap_transformers_class as renamed  # what diffusers does for old names
-
-    try:
-        if library == "transformers":
-            found = getattr(transformers, renamed(name) or name, None)
-        else:
-            found = getattr(diffusers if library == "diffusers" else getattr(diffusers.pipelines, library), name, None)
-        # a stand-in for a class whose own dependency is not installed raises here
-        return found if isinstance(found, type) and hasattr(found, "from_pretrained") else None
-    except (AttributeError, ImportError, RuntimeError):
-        return None
-
-
-def _read_index(path: Path) -> dict[str, Any]:
-    try:
-        index = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        index = None
-    if not isinstance(index, dict):
-        raise Refused(f"{INDEX} is no JSON object.", "Give a pipeline written by diffusers' save_pretrained.")
-    return index
-
-
-def _listing(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in folder.glob("*/*")] + [p.name for p in folder.glob("*")]
 
 
 def _endpoint() -> str | None:  # read when asked, since the library reads both only once, at its import

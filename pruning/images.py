@@ -10,13 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    UniPCMultistepScheduler,
-)
 from PIL import Image
 from torch import Tensor
 
@@ -24,8 +17,8 @@ from pruning.errors import Refused
 from pruning.subject import fingerprint, subject
 from pruning.types import Shot
 
-SAMPLERS = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler, "euler": EulerDiscreteScheduler,
-            "unipc": UniPCMultistepScheduler}
+SAMPLERS = {"ddim": "DDIMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
+            "unipc": "UniPCMultistepScheduler"}
 
 
 @dataclass(frozen=True)
@@ -65,12 +58,12 @@ Event = Stepped | Drawn
 class Run:
     """One drawing by one pipeline: the pipeline's own parts, with a scheduler of its own.
 
-    It follows ``StableDiffusionPipeline.__call__``, and a test holds it to the same pictures bit for bit.
+    It follows ``diffusers.StableDiffusionPipeline.__call__``, and a test holds it to the same pictures bit for bit.
     """
 
     @torch.no_grad()
     def __init__(self, pipe: Any, shot: Shot, side: str = "dense") -> None:
-        if not isinstance(pipe, StableDiffusionPipeline):
+        if not any(kind.__name__ == "StableDiffusionPipeline" for kind in type(pipe).__mro__):
             raise Refused(f"Drawing with {type(pipe).__name__} is not part of this version.",
                           "StableDiffusionPipeline draws; other pipelines can be planned and pruned.")
         self.pipe, self.shot, self.side = pipe, shot, side
@@ -130,14 +123,19 @@ def scheduler(pipe: Any, sampler: str) -> Any:
     Raises:
         Refused: unknown sampler.
     """
+    import diffusers  # takes seconds, so not before something is drawn: the page comes up first
+
     if sampler not in SAMPLERS:
         raise Refused(f"No sampler is called {sampler!r}.", f"There are {', '.join(SAMPLERS)}.")
-    return SAMPLERS[sampler].from_config(pipe.scheduler.config)
+    return getattr(diffusers, SAMPLERS[sampler]).from_config(pipe.scheduler.config)
 
 
 def starts(pipe: Any, shot: Shot, count: int) -> Tensor:
     """The noise that pictures begin with, (count, channels, h, w): picture i from seed + i, drawn on the CPU."""
-    side = (shot.size // pipe.vae_scale_factor) if shot.size else pipe.unet.config.sample_size
+    factor = pipe.vae_scale_factor
+    if shot.size is not None and (shot.size < factor or shot.size % factor):
+        raise Refused(f"A picture cannot be {shot.size} px wide.", f"Choose a multiple of {factor}.")
+    side = shot.size // factor if shot.size else pipe.unet.config.sample_size
     shape = (1, pipe.unet.config.in_channels, side, side)
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(shot.seed + i)) for i in range(count)])
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from pruning import hub, store
 from pruning.errors import Later, Refused
 from pruning.subject import remember
 
@@ -25,6 +24,8 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
     Raises:
         Refused: it cannot be had; the sentence says why and what would work.
     """
+    from pruning import hub, store  # they bring diffusers, which takes seconds: the page comes up first
+
     source = str(source)
     if weights not in ("trained", "random", "meta"):
         raise Refused(f"weights cannot be {weights!r}.", "Choose trained, random or meta.")

@@ -58,8 +58,11 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
 def pattern_ratio(pattern: str, ratio: float | None) -> float:
     """1 - N/M, which a given ratio must equal."""
     n, m = parse_pattern(pattern)
-    if ratio is not None and abs(ratio - (1 - n / m)) > 1e-6:
-        raise Refused(f"{pattern} removes {1 - n / m:.4g}, not {ratio:.4g}.", "Leave the ratio out, or give exactly that.")
+    if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float)):
+        raise Refused(f"The ratio cannot be {ratio!r}.", "Leave it out: the pattern says it.")
+    if ratio is not None and not abs(ratio - (1 - n / m)) <= 1e-6:  # so that NaN is refused
+        raise Refused(f"{pattern} removes {1 - n / m:.4g}, not {ratio:.4g}.",
+                      "Leave the ratio out, or give exactly that.")
     return 1 - n / m
 
 
@@ -81,6 +84,10 @@ def resolved(pipe: Any, recipe: Recipe, scores: Scores) -> Plan:
         raise Refused("These scores were taken on another model or component.", "Score this one.")
     if recipe.units != scores.catalog.units:
         raise Refused(f"These scores are of {scores.catalog.units}, not of {recipe.units}.", "Score those units.")
+    taken = (scores.criterion, scores.calibration, scores.subject.seed)
+    if taken != (CRITERIA.make(recipe.method, dict(recipe.options)), recipe.calibration, recipe.seed):
+        raise Refused("These scores were taken with another method, option, calibration or seed.",
+                      "Plan with those that the scores were taken with, or score again.")
     decision, skipped = decide(scores, recipe)
     arch, weights = fingerprint(net)
     before = plan_of(pipe)

@@ -7,7 +7,7 @@ higher ratio always removes a superset.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import floor
+from math import ceil, floor
 
 import torch
 from torch import Tensor
@@ -173,6 +173,9 @@ def decide(scores: Scores, recipe: Recipe) -> tuple[Decision, dict[str, str]]:
     if recipe.units == "nm":
         _, m = parse_pattern(recipe.pattern or "")
         odd = {site.name: f"{site.inputs} inputs are not a multiple of {m}" for site in free if site.inputs % m}
+        if len(odd) == len(free):
+            raise Refused(f"No layer's inputs are a multiple of {m}, so {recipe.pattern} removes nothing.",
+                          "Choose another pattern, such as 2:4.")
         decision = Decision("pattern", {s.name: recipe.pattern for s in free if s.name not in odd})
         return decision, skipped | odd
     if recipe.units == "weight":
@@ -186,20 +189,33 @@ def decide(scores: Scores, recipe: Recipe) -> tuple[Decision, dict[str, str]]:
 
 def _keep(scores: Scores, free: Sequence[Site], recipe: Recipe) -> Decision:
     kept: dict[str, list[list[int]]] = {}
-    gone = 0
+    gone, asked = 0, []
     for sites, ratio in by_ratio(free, recipe):
         ranked = [Bundles.of(site, scores.values[site.name]) for site in sites]
+        asked += [(ranked, ratio)] if ratio > 0 else []
         for bundles, count in zip(ranked, bundles_gone(ranked, ratio), strict=True):
             gone += count
             if count:
                 kept[bundles.site.name] = ranges(bundles.kept(count))
-    if recipe.ratio > 0 and not gone:
-        finest = max(free, key=lambda site: site.units // site.quota)
-        steps = finest.units // finest.quota
-        raise Refused(f"{recipe.ratio:.1%} of {steps} {finest.kind}s a layer is less than one.",
-                      f"The nearest ratio that removes something is {1 / steps:.1%}." if steps > 1 else
-                      "No layer has more than one.")
+    if asked and not gone:
+        raise _too_coarse(asked)
     return Decision("keep", kept)
+
+
+def _too_coarse(asked: Sequence[tuple[Sequence[Bundles], float]]) -> Refused:
+    """Name the smallest ratio that would remove something, rounded up so that it does."""
+    firsts = []
+    for ranked, ratio in asked:
+        if several := [b for b in ranked if len(b.score) > 1]:
+            site = min(several, key=lambda b: float(b.score[0])).site
+            count = sum(b.site.units for b in ranked) // site.quota
+            firsts.append((count, f"{ratio:.1%} of {count} " + (
+                f"{site.kind}s a layer" if len(ranked) == 1 else "units in all layers together")))
+    if not firsts:
+        return Refused("Nothing can go: each layer has a single unit and keeps it.", "Choose another kind of unit.")
+    count, text = max(firsts)
+    return Refused(f"{text} is less than one.",
+                   f"The nearest ratio that removes something is {ceil(1000 / count - 1e-9) / 1000:.1%}.")
 
 
 def gone_shares(decision: Decision, catalog_sites: Iterable[Site], sketches: Mapping[str, Sketch]) -> dict[str, int]:

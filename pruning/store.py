@@ -5,29 +5,30 @@ The plan gives the shapes; the tensors come from the files, every key and shape 
 
 import copy
 import errno
-import importlib
-import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from pruning import hub
+from pruning import folders
 from pruning.errors import Refused
 from pruning.spread import kept_pattern
 from pruning.subject import log, module_at, plan_of, with_plan
-from pruning.surgery import slice_units
+from pruning.surgery import known_units, slice_units
 from pruning.types import Plan, PlanStep
 from pruning.units.catalog import find
 from pruning.units.site import indices
 
 PLAN = "plan.json"
+APART = "Save the pruned model again; the files and plan.json belong together."
 
 
 def read(folder: Path, dtype: torch.dtype | None) -> Any:
@@ -36,102 +37,96 @@ def read(folder: Path, dtype: torch.dtype | None) -> Any:
     Raises:
         Refused: not such a folder, pickles, remote code, or tensors that do not fit the plan.
     """
-    index = folder / "model_index.json"
-    if not index.exists() and not (folder / "config.json").exists():
-        raise Refused(f"{folder} is not a diffusers folder: it has no model_index.json.",
-                      "Give the folder that save_pretrained or pruning.save wrote.")
-    weights = [*folder.glob("*/*.safetensors"), *folder.glob("*.safetensors")]
-    if not weights:
-        raise Refused(f"{folder} has no safetensors files.", "Pickled weights are not read; convert them first.")
-    for file in weights:
-        hub.check_safetensors(file)
-    plan = Plan.from_json((folder / PLAN).read_text(encoding="utf-8")) if (folder / PLAN).exists() else None
-    if not index.exists():
-        return _bare(folder, plan, dtype)
-    listed = json.loads(index.read_text(encoding="utf-8"))
-    hub.check_index(listed)
-    rebuilt = {root: _rebuilt(folder / root, listed[root], plan, root, dtype) for root in _sliced(plan)}
-    kind = getattr(diffusers, listed["_class_name"])
-    pipe = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **rebuilt)
-    pipe.set_progress_bar_config(disable=True)
+    held = folders.examine(folder)
+    plan = Plan.from_json((folder / PLAN).read_text("utf-8", errors="replace")) if (folder / PLAN).exists() else None
+    how: dict[str, Any] = {"torch_dtype": dtype, "variant": held.variant, "use_safetensors": True,
+                           "local_files_only": True}
+    with _in_words(folder):
+        rebuilt = {root: _rebuilt(folder, held, root, plan, dtype) for root in _touched(plan)}
+        pipe = rebuilt[""] if "" in rebuilt else held.kind.from_pretrained(folder, **how, **rebuilt)
+    if not isinstance(pipe, nn.Module):
+        pipe.set_progress_bar_config(disable=True)
     if plan:
         _check_zeros(pipe, plan)
         with_plan(pipe, plan)
     return pipe
 
 
-def _sliced(plan: Plan | None) -> list[str]:
-    """The components whose shapes a plan changed."""
-    steps = plan.steps if plan else ()
-    return sorted({step.recipe.component.split(".")[0] for step in steps if step.decision.kind == "keep"})
+@contextmanager
+def _in_words(folder: Path) -> Iterator[None]:
+    """What the libraries raise when settings and tensors do not belong together, as a refusal."""
+    try:
+        yield
+    except Refused:
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError, LookupError, SafetensorError) as error:
+        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise Refused(f"{folder} does not load: {why.rstrip('.')}.",
+                      "Its files do not belong together; save or download it again.") from error
 
 
-def _bare(folder: Path, plan: Plan | None, dtype: torch.dtype | None) -> nn.Module:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    name = str(config.get("_class_name", ""))
-    if not hasattr(diffusers, name):
-        raise Refused(f"{folder} holds no diffusers model: its config names the class {name!r}.",
-                      "Give a pipeline's folder, or one that pruning.save wrote.")
-    if _sliced(plan):
-        net = _rebuilt(folder, ("diffusers", name), plan, "", dtype)
+def _touched(plan: Plan | None) -> list[str]:
+    """The components that a plan changed."""
+    return sorted({step.recipe.component.split(".")[0] for step in plan.steps}) if plan else []
+
+
+def _rebuilt(folder: Path, held: folders.Contents, root: str, plan: Plan | None, dtype: torch.dtype | None) -> Any:
+    """A component that a plan changed: built dense, cut to shape by the plan, then filled, every key checked."""
+    if root not in held.components:
+        raise Refused(f"{folder} does not fit its plan: it has no component {root!r}.", APART)
+    kind = held.components[root]
+    if hasattr(kind, "load_config"):
+        net = kind.from_config(kind.load_config(folder / root))
     else:
-        net = getattr(diffusers, name).from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
-    if plan:
-        _check_zeros(net, plan)
-        with_plan(net, plan)
-    return net
-
-
-def _rebuilt(folder: Path, named: tuple[str, str], plan: Plan | None, root: str, dtype: torch.dtype | None) -> Any:
-    """A component whose shapes differ from its config: built dense, cut to shape by the plan, then filled."""
-    library, name = named
-    kind = getattr(importlib.import_module(library), name)
-    if library == "diffusers":
-        net = kind.from_config(kind.load_config(folder))
-    else:
-        net = kind(kind.config_class.from_pretrained(folder))
+        net = kind(kind.config_class.from_pretrained(folder / root))
     for step in plan.steps if plan else ():
         top, *rest = step.recipe.component.split(".")
-        if top == root and step.decision.kind == "keep":
+        if top == root:
             part = module_at(net, ".".join(rest))
-            sites = {site.name: site for site in find(part, step.recipe.units)}
-            slice_units(part, {sites[name]: torch.tensor(indices(spans))
-                               for name, spans in step.decision.sites.items()})
+            known_units(step, part)
+            if step.decision.kind == "keep":
+                sites = {site.name: site for site in find(part, step.recipe.units)}
+                slice_units(part, {sites[name]: torch.tensor(indices(spans))
+                                   for name, spans in step.decision.sites.items()})
     state: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        state |= load_file(file)
+    for file in held.weights(root):
+        state |= load_file(folder / file)
     wanted = net.state_dict()
     prefix = "" if set(state) == set(wanted) else "text_model."  # transformers writes the text tower's older names
     state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     wrong = sorted(set(state) ^ set(wanted)) or [k for k, t in wanted.items() if t.shape != state[k].shape]
     if wrong:
-        raise Refused(f"{folder} does not fit its plan: {wrong[0]} is missing, unknown or of another shape.",
-                      "Save the pruned model again; the files and plan.json belong together.")
+        raise Refused(f"{folder} does not fit its plan: {wrong[0]} is missing, unknown or of another shape.", APART)
     net.load_state_dict(state, strict=True, assign=True)
-    return net.to(dtype).eval() if dtype else net.eval()
+    return (nn.Module.to(net, dtype) if dtype else net).eval()  # diffusers' own warns of modules to keep in float32
 
 
 def _check_zeros(pipe: Any, plan: Plan) -> None:
     """Refuse a folder whose weights are not zero where its plan says that they are."""
-    for step in plan.steps:
+    cut = set()  # components that a later step made smaller
+    for step in reversed(plan.steps):
+        if step.decision.kind == "keep":
+            cut.add(step.recipe.component)
         if step.decision.kind not in ("pattern", "threshold"):
             continue
+        if step.decision.kind == "pattern" and step.recipe.component in cut:
+            continue  # its neighbours are not the same any more
         net = module_at(pipe, step.recipe.component)
         sites = {site.name: site for site in find(net, step.recipe.units)}
         for name, entry in step.decision.sites.items():
-            rows = sites[name].rows(net.get_parameter(sites[name].tensor).detach()).float()
+            rows = sites[name].rows(net.get_parameter(sites[name].tensor).detach())
             if not _zeros_fit(rows, step, entry):
-                raise Refused(f"{name} has weights where its plan says zero.",
-                              "Save the pruned model again; the files and plan.json belong together.")
+                raise Refused(f"{name} has weights where its plan says zero.", APART)
 
 
 def _zeros_fit(rows: torch.Tensor, step: PlanStep, entry: Any) -> bool:
+    sizes = rows.abs()
     if step.decision.kind == "pattern":
-        return not bool(rows[~kept_pattern(rows.abs(), entry)].any())
+        return not bool(rows[~kept_pattern(sizes, entry)].any())
     if step.recipe.method != "magnitude":
         return True  # the threshold is one of scores, not of sizes
-    sizes = rows.abs().contiguous().view(torch.int32)
-    return not bool(((sizes > 0) & (sizes < entry[0])).any())
+    least = torch.tensor(entry[0], dtype=torch.int32).view(torch.float32).to(rows)  # rounded as the weights were
+    return not bool(((sizes > 0) & (sizes < least)).any())
 
 
 def write(pipe: Any, folder: str | Path) -> Path:
@@ -142,9 +137,7 @@ def write(pipe: Any, folder: str | Path) -> Path:
     Raises:
         Refused: the folder exists and is not empty, or the disk is full.
     """
-    folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise Refused(f"{folder} is not empty.", "Choose a new folder; nothing was overwritten.")
+    folder = free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".saving-"))
     try:
@@ -154,12 +147,26 @@ def write(pipe: Any, folder: str | Path) -> Path:
             (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
         part.chmod(0o755)
         os.replace(part, folder)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise Refused("The disk is full; nothing was saved.", "Free some space or choose another folder.") from error
+    except (OSError, SafetensorError) as error:  # safetensors' own error has the number in its text only
+        if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC})" in str(error):
+            raise Refused("The disk is full; nothing was saved.",
+                          "Free some space or choose another folder.") from error
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def free(folder: str | Path) -> Path:
+    """A folder that may be written: it does not exist, or is empty.
+
+    Raises:
+        Refused: there is something in its place.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refused(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}.",
+                      "Choose a new folder; nothing was overwritten.")
     return folder
 
 

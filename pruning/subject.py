@@ -88,10 +88,10 @@ def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:
         there = ", ".join(names) or "none"
         raise Refused(f"{type(pipe).__name__} has no component {component!r} that can be pruned.",
                       f"It has: {there}.")
-    return Subject(pipe, name, module_at(pipe, name), example(pipe, name), seed)
+    return Subject(pipe, name, module_at(pipe, name), example(pipe), seed)
 
 
-def example(pipe: Any, component: str) -> Example:
+def example(pipe: Any) -> Example:
     """The input at which a component is counted: the model's own size and its longest prompt."""
     if isinstance(pipe, nn.Module):
         return Example(getattr(getattr(pipe, "config", None), "sample_size", None))
@@ -101,21 +101,24 @@ def example(pipe: Any, component: str) -> Example:
     return Example(side if isinstance(side, int) else None, min(getattr(tokenizer, "model_max_length", 77), 512))
 
 
+COUNTS = ("heads", "num_heads", "num_groups")  # what a module does with its tensors and their shapes do not tell
 _prints: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, tuple[str, str]]]" = weakref.WeakKeyDictionary()
 
 
 def fingerprint(net: nn.Module) -> tuple[str, str]:
-    """(arch, weights): digests of the names and shapes, and of every value as well. Remembered until a value changes.
+    """(arch, weights): digests of names, shapes, heads and norm groups, and of every value as well; remembered.
 
     Values are digested as float32, so that the same model in another stored type has the same fingerprint.
     """
-    state = {name: tensor for name, tensor in sorted(net.state_dict().items())}
-    stamp = tuple((id(t), t._version) for t in (*net.parameters(), *net.buffers()))
+    state = dict(sorted(net.state_dict().items()))
+    stamp = tuple((id(t), t._version, t.data_ptr(), t.dtype) for t in (*net.parameters(), *net.buffers()))
     known = _prints.get(net)
     if known and known[0] == stamp:
         return known[1]
     shapes = repr([(name, tuple(t.shape)) for name, t in state.items()])
-    arch = hashlib.sha256(f"{type(net).__name__} {shapes}".encode())
+    counts = repr([(name, key, vars(module)[key]) for name, module in net.named_modules() for key in COUNTS
+                   if isinstance(vars(module).get(key), int)])
+    arch = hashlib.sha256(f"{type(net).__name__} {shapes} {counts}".encode())
     values = arch.copy()
     for tensor in state.values():
         if tensor.device.type == "meta":

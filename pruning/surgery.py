@@ -1,14 +1,15 @@
 """A plan becomes a new pipeline. The old one stays as it was, and they share every tensor that did not change."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pruning.criteria import CRITERIA
-from pruning.errors import Refused
-from pruning.spread import kept_pattern, kept_weights
+from pruning.errors import Later, Refused
+from pruning.spread import kept_pattern, kept_weights, parse_pattern
 from pruning.subject import Subject, fingerprint, log, plan_of, shell, subject, with_plan
 from pruning.types import Plan, PlanStep
 from pruning.units import head
@@ -24,15 +25,16 @@ def apply_plan(pipe: Any, plan: Plan, masked: bool = False) -> Any:
         Refused: the plan was resolved on another architecture or, where its decision depends on them, other weights.
     """
     done = plan_of(pipe)
-    start = len(done.steps) if done and plan.steps[: len(done.steps)] == done.steps else 0
-    for number, step in enumerate(plan.steps[start:], start):
-        if masked and number > start and plan.steps[number - 1].decision.kind == "keep":
+    before = done.steps if done else ()
+    steps = plan.steps[len(before):] if plan.steps[: len(before)] == before else plan.steps
+    for number, step in enumerate(steps):
+        if masked and number and steps[number - 1].decision.kind == "keep":
             raise Refused("masked=True shows one width step only: the next step's indices count the smaller layers.",
                           "Apply the plan without masked.")
         looked_at = subject(pipe, step.recipe.component, step.recipe.seed)
         check(step, looked_at.net)
         pipe = looked_at.holding(carried_out(looked_at, step, masked))
-    return with_plan(pipe, plan)
+    return with_plan(pipe, replace(plan, steps=before + steps))
 
 
 def check(step: PlanStep, net: nn.Module) -> None:
@@ -46,12 +48,35 @@ def check(step: PlanStep, net: nn.Module) -> None:
             raise Refused(f"This plan was made on other weights, and a {step.decision.kind} depends on them.",
                           "Make a plan on this model, or load the model that the plan was made on.")
         log.warning("This plan was made on other weights; the same units go, but they were not chosen here.")
+    known_units(step, net)
+
+
+def known_units(step: PlanStep, net: nn.Module) -> None:
+    """Refuse a step that names sites or units which a component does not have."""
+    if step.decision.kind not in ("threshold", "pattern", "keep"):
+        raise Later(f"A plan with a {step.decision.kind}")
     known = {site.name: site for site in find(net, step.recipe.units)}
     for name, entry in step.decision.sites.items():
-        units = known[name].units if name in known else -1
-        kept = indices(entry) if step.decision.kind == "keep" and name in known else [0]
-        if name not in known or not kept or kept != sorted(set(kept)) or kept[-1] >= units or kept[0] < 0:
+        if name not in known or not fits(known[name], step.decision.kind, entry):
             raise Refused(f"This plan names units of {name} that the model does not have.", "Make it again.")
+
+
+def fits(site: Site, kind: str, entry: Any) -> bool:
+    """Whether a decision's entry is one for this site: units that it has, equally many of each norm group."""
+    try:
+        if kind == "pattern":
+            return site.inputs % parse_pattern(entry)[1] == 0
+        if kind == "threshold":
+            key, kept = entry
+            return 0 <= key < 1 << 31 and 0 <= kept <= site.units
+        edges = [edge for start, stop in entry for edge in (start, stop)]
+        if not edges or edges != sorted(edges) or edges[0] < 0 or edges[-1] > site.units:
+            return False
+        units = torch.tensor(indices(entry))
+    except (TypeError, ValueError):
+        return False
+    shares = torch.bincount(units // (site.units // site.quota), minlength=site.quota)
+    return len(units) == len(units.unique()) and bool((shares == shares[0]).all() and shares[0] > 0)
 
 
 def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
@@ -65,7 +90,8 @@ def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
     for site, keep in kept_masks(looked_at, step, list(step.decision.sites)):
         weight = net.get_parameter(site.tensor)
         stays = site.unrows(keep, weight.shape).to(weight.device)
-        put(net, site.tensor, torch.where(stays, weight.detach(), torch.zeros((), dtype=weight.dtype)))
+        # A copy keeps the weight's memory format; in another one the same numbers give other pictures and other times.
+        put(net, site.tensor, weight.detach().clone().masked_fill_(~stays, 0))
     return net
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pruning import hub
+from pruning import folders, hub
 from pruning.errors import Refused
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -89,7 +89,7 @@ def test_a_good_pipeline_arrives_and_loads(stub, copy):
     assert names == {"model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json",
                      "text_encoder/model.safetensors", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
                      "unet/config.json", UNET, "vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
-    assert hub.variant_of(folder) is None
+    assert folders.examine(folder).variant is None
     loaded = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
     weights = load_file(copy / UNET)
     assert all(torch.equal(value, weights[name]) for name, value in loaded.unet.state_dict().items())
@@ -117,7 +117,7 @@ def test_a_variant_is_taken_when_there_is_nothing_else(stub, copy):
     (copy / UNET).rename(copy / "unet/diffusion_pytorch_model.fp16.safetensors")
     stub.add("some/model", copy)
     folder = hub.fetch("some/model")
-    assert hub.variant_of(folder) == "fp16"
+    assert folders.examine(folder).variant == "fp16"
     StableDiffusionPipeline.from_pretrained(folder, variant="fp16", local_files_only=True)
     (copy / "vae/diffusion_pytorch_model.safetensors").rename(copy / "vae/diffusion_pytorch_model.bf16.safetensors")
     stub.add("some/model", copy)
@@ -297,11 +297,11 @@ def test_no_remote_code(stub, copy, changes):
                                      {"../unet": ["diffusers", "UNet2DConditionModel"]}])
 def test_malformed_component(changes):
     with pytest.raises(Refused, match="a library and a class"):
-        hub.check_index({"_class_name": "StableDiffusionPipeline"} | changes)
+        folders.check_index({"_class_name": "StableDiffusionPipeline"} | changes)
 
 
 def test_what_an_index_may_say():
-    hub.check_index({"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", "layers": [1, 2],
+    folders.check_index({"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", "layers": [1, 2],
                      "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "vae": [None, None],
                      "feature_extractor": ["transformers", "CLIPFeatureExtractor"], "requires_safety_checker": True})
 
@@ -312,10 +312,10 @@ def test_an_index_that_is_none(stub, copy):
 
 
 def test_check_safetensors(pipeline, tmp_path):
-    hub.check_safetensors(pipeline / UNET)
+    folders.check_safetensors(pipeline / UNET)
     longer = tmp_path / "longer.safetensors"
     longer.write_bytes((pipeline / UNET).read_bytes() + b"\0")
     with pytest.raises(Refused, match="its header promises"):
-        hub.check_safetensors(longer)
+        folders.check_safetensors(longer)
     with pytest.raises(Refused, match="no safetensors header"):
-        hub.check_safetensors(tmp_path / "missing.safetensors")
+        folders.check_safetensors(tmp_path / "missing.safetensors")

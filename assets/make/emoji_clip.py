@@ -6,16 +6,20 @@ Its text tower is the text encoder of ``emoji-sd``; whole, it measures how well 
 """
 
 import argparse
+import json
 import random
+import signal
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, trainers
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from assets.make import glyphs
 from assets.make.autoencoder import signed
+from assets.make.folders import furnish
 from assets.make.training import Run, describe, fast, in_batches, write_json
 
 FOLDER = Path("assets/models/emoji-clip")
@@ -30,28 +34,18 @@ def train_tokenizer(vocabulary: list[glyphs.Glyph], size: int = 2000) -> CLIPTok
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.normalizer = blank.backend_tokenizer.normalizer
     bpe.pre_tokenizer = blank.backend_tokenizer.pre_tokenizer
-    alphabet = sorted(bytes_to_characters())
+    alphabet = sorted(ByteLevel.alphabet())  # the 256 printable stand-ins for bytes
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet,
                                   end_of_word_suffix="</w>", show_progress=False)
     texts = [f"{glyph.name} {' '.join(glyph.tags)}" for glyph in vocabulary]
     texts += [glyphs.caption("a an", colour) for colour in glyphs.COLOURS] * 20
     bpe.train_from_iterator(texts, trainer)
-    learned = bpe.to_str()
-    import json
-
-    model = json.loads(learned)["model"]
+    model = json.loads(bpe.to_str())["model"]
     vocab = dict(model["vocab"])
     for character in alphabet:  # every byte may also end a word
         vocab.setdefault(f"{character}</w>", len(vocab))
     merges = [tuple(merge) for merge in model["merges"]]
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=WORDS)
-
-
-def bytes_to_characters() -> set[str]:
-    """The 256 printable stand-ins that byte-level BPE uses."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return set(ByteLevel.alphabet())
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -127,13 +121,13 @@ def train(work: Path, vocabulary: list[glyphs.Glyph], *, minutes: float, seed: i
 
 @torch.no_grad()
 def ranks(model: CLIPModel, tokenizer: CLIPTokenizer, pixels: torch.Tensor, candidates: list[str]) -> torch.Tensor:
-    """For picture i, how many captions fit it better than caption i (0 is best), (pictures,)."""
+    """For picture i, how many other captions fit it as well as caption i or better (0 is best), (pictures,)."""
     device = next(model.parameters()).device
     read = in_batches(lambda part: text_features(model, part.to(device)), tokens(tokenizer, candidates), 100)
     seen = in_batches(lambda part: image_features(model, part.to(device)), pixels, 64)
     fit = seen @ read.T
     own = fit.diagonal().unsqueeze(1)
-    return (fit > own).sum(1).cpu()
+    return ((fit < own).logical_not().sum(1) - 1).cpu()  # ties and NaN count against it
 
 
 def write(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
@@ -149,20 +143,23 @@ def main() -> None:
     """The command."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--minutes", type=float, default=15, help="wall-clock budget, earlier runs counted in")
+    parse.add_argument("--glyphs", type=int, default=0, help="only the first so many of the vocabulary; 0 is all")
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--work", type=Path, default=Path("build/emoji-clip"), help="where checkpoints are kept")
     parse.add_argument("--out", type=Path, default=FOLDER)
     parse.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parse.parse_args()
-    vocabulary = glyphs.vocabulary()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the checkpoint is kept
+    vocabulary = glyphs.vocabulary()[: options.glyphs or None]
     model, tokenizer, run = train(options.work, vocabulary, minutes=options.minutes, seed=options.seed,
                                   device=options.device)
     with run.averaged():
         model.eval()
         write(model, tokenizer, options.out)
+    furnish(options.out, vocabulary)
     write_json(options.out / "training.json", {
         "command": "python -m assets.make.emoji_clip", "seed": options.seed, "minutes": options.minutes,
-        "device": describe(options.device), "stages": {"clip": run.record()}})
+        "glyphs": len(vocabulary), "device": describe(options.device), "stages": {"clip": run.record()}})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Every stage resumes. Where no checkpoint is left, ``--resume-shipped`` starts th
 
 import argparse
 import random
+import signal
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from assets.make import autoencoder, glyphs
 from assets.make.emoji_clip import FOLDER as CLIP
 from assets.make.emoji_clip import tokens
+from assets.make.folders import furnish
 from assets.make.training import Run, describe, fast, write_json
 
 FOLDER = Path("assets/models/emoji-sd")
@@ -64,9 +66,9 @@ def train_unet(run: Run, unet: UNet2DConditionModel, latents: torch.Tensor, voca
         run.learn(F.mse_loss(drawn.float(), wanted))
 
 
-def write(unet: UNet2DConditionModel, vae: AutoencoderKL, folder: Path) -> None:
+def write(unet: UNet2DConditionModel, vae: AutoencoderKL, folder: Path, clip: Path = CLIP) -> None:
     """A diffusers folder in half precision; no file reaches 10 MB."""
-    text, tokenizer = CLIPTextModel.from_pretrained(CLIP), CLIPTokenizer.from_pretrained(CLIP)
+    text, tokenizer = CLIPTextModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)
     pipe = StableDiffusionPipeline(
         vae=vae, unet=unet, text_encoder=text, tokenizer=tokenizer, scheduler=DDIMScheduler(**SCHEDULE),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False)
@@ -84,18 +86,21 @@ def main() -> None:
     parse.add_argument("--split", type=float, nargs=3, default=(0.18, 0.27, 0.55),
                        help="shares of the budget: autoencoder, small pictures, native pictures")
     parse.add_argument("--batch", type=int, default=48)
+    parse.add_argument("--glyphs", type=int, default=0, help="only the first so many of the vocabulary; 0 is all")
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--resume-shipped", action="store_true", help="start from the weights in --out")
     parse.add_argument("--work", type=Path, default=Path("build/emoji-sd"), help="where checkpoints are kept")
+    parse.add_argument("--clip", type=Path, default=CLIP, help="the folder of emoji-clip")
     parse.add_argument("--out", type=Path, default=FOLDER)
     parse.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parse.parse_args()
     device, seed = options.device, options.seed
-    vocabulary = glyphs.vocabulary()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the checkpoint is kept
+    vocabulary = glyphs.vocabulary()[: options.glyphs or None]
     minutes = [share * options.minutes for share in options.split]
 
-    tokenizer = CLIPTokenizer.from_pretrained(CLIP)
-    text = CLIPTextModel.from_pretrained(CLIP, dtype=torch.float32).to(device).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(options.clip)
+    text = CLIPTextModel.from_pretrained(options.clip, dtype=torch.float32).to(device).eval()
     if options.resume_shipped:
         shipped = StableDiffusionPipeline.from_pretrained(options.out, torch_dtype=torch.float32)
         vae, unet, stages = shipped.vae.to(device), shipped.unet, {}
@@ -112,20 +117,24 @@ def main() -> None:
         vae.register_to_config(scaling_factor=round(1 / float(sample.float().std()), 5))
 
     for px, budget in ((SMALL, minutes[1]), (NATIVE, minutes[2])):
-        if px == SMALL and (options.resume_shipped or (options.work / "unet-native.pt").exists()):
+        if px == SMALL and options.resume_shipped:
             continue
-        encoded = autoencoder.latents(vae, vocabulary, px=px, ways=WAYS, seed=seed, device=device)
         run = Run(options.work / f"unet-{'small' if px == SMALL else 'native'}.pt", {"unet": unet}, minutes=budget,
                   rate=1e-3 if px == SMALL else 7e-4, seed=seed, device=device)
+        if px == SMALL and (options.work / "unet-native.pt").exists():
+            stages[f"unet at {px} px"] = run.record()
+            continue
+        encoded = autoencoder.latents(vae, vocabulary, px=px, ways=WAYS, seed=seed, device=device)
         train_unet(run, unet, encoded * vae.config.scaling_factor, vocabulary, text, tokenizer, batch=options.batch,
                    device=device)
         stages[f"unet at {px} px"] = run.record()
         with torch.no_grad():
             torch._foreach_copy_(run.parameters, run.averages)
-    write(unet, vae, options.out)
+    write(unet, vae, options.out, options.clip)
+    furnish(options.out, vocabulary)
     write_json(options.out / "training.json", {
         "command": "python -m assets.make.emoji_sd", "seed": seed, "minutes": options.minutes, "batch": options.batch,
-        "device": describe(device), "stages": stages})
+        "glyphs": len(vocabulary), "device": describe(device), "stages": stages})
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
@@ -68,11 +70,13 @@ class Run:
     def steps(self, keep_every: float = 240.0, log_every: int = 50) -> Iterator[int]:
         """Count steps until the budget is spent; keeps a checkpoint every ``keep_every`` seconds and at the end."""
         kept = last = time.monotonic()
+        spans: deque[float] = deque(maxlen=21)
         try:
             while self.seconds < self.budget:
                 yield self.step
                 now = time.monotonic()
-                self.seconds += now - last
+                spans.append(now - last)
+                self.seconds += min(spans[-1], 3 * median(spans))  # a machine that slept has not spent the budget
                 last = now
                 if now - kept > keep_every:
                     self.keep()

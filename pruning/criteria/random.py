@@ -26,6 +26,7 @@ class Random:
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
         """Score site by site; a site's numbers depend on the seed and its name alone."""
         for site in catalog:
-            draw = torch.Generator().manual_seed(subject.seed * 2**32 + zlib.crc32(site.name.encode()))
+            seed = zlib.crc32(f"{subject.seed} {site.name}".encode())  # 32 bits: the generator drops the rest
+            draw = torch.Generator().manual_seed(seed)
             shape = (site.units // site.inputs, site.inputs) if site.kind in WEIGHTS else (site.units,)
             yield SiteScores(site, torch.rand(shape, generator=draw))

@@ -1,0 +1,153 @@
+"""The rules of the house: who may import whom, names that stay free, and the contract that every method is held to."""
+
+import ast
+import dataclasses
+import importlib.util
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import output, same, state
+
+import pruning
+from pruning.criteria import CRITERIA
+from pruning.registry import checked, knobs
+from pruning.subject import subject
+from pruning.types import UNITS
+from pruning.units.catalog import catalog
+from pruning.units.site import WEIGHTS
+
+ROOT = Path(pruning.__file__).parent
+VERBS = ("load", "methods", "score", "plan", "apply", "report", "generate", "measure", "save", "export")
+FILES = {".".join(("pruning", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+         for path in sorted(ROOT.rglob("*.py"))}
+CONTRACT = [(name, units) for name, part in sorted(CRITERIA.items()) for units in part.units]
+
+
+def imported(path):
+    """Every name that a file imports: modules, and things from modules as module.thing."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=0):
+                yield from (f"{module}.{alias.name}" for alias in names)
+            case ast.ImportFrom():
+                raise AssertionError(f"{path} has a relative import")
+
+
+def within(name):
+    """The module of ours that an imported name belongs to, or None."""
+    while name and name not in FILES:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_the_engine_knows_no_page(module):
+    assert not {name.split(".")[0] for name in imported(FILES[module])} & {"ui", "app", "gradio", "plotly"}
+
+
+def test_imports_go_down_the_page():
+    graph = {module: {within(name) for name in imported(path)} - {None, "pruning", module}
+             for module, path in FILES.items() if module != "pruning"}
+    order = list(TopologicalSorter(graph).static_order())  # raises on a circle
+    assert order.index("pruning.types") < order.index("pruning.surgery") < order.index("pruning.accounting")
+
+
+def test_no_file_is_called_like_a_verb():
+    assert not {module.split(".")[1] for module in FILES if "." in module} & set(VERBS)
+
+
+def test_verbs_survive_the_import_of_every_file():
+    """In a process of its own, because this one has imported everything already."""
+    code = (f"import importlib, sys, pruning\n"
+            f"early = {{'gradio', 'plotly', 'ui'}} & set(sys.modules)\n"
+            f"for name in {[name for name in FILES if not name.endswith('__main__')]}: importlib.import_module(name)\n"
+            f"print(early, {{'gradio', 'plotly', 'ui'}} & set(sys.modules), sorted(v for v in {VERBS} "
+            f"if not callable(getattr(pruning, v))))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "set() set() []"), done.stderr
+
+
+def test_torchvision_is_not_here():
+    """It would change which image processors are used, and our users need not have it."""
+    assert importlib.util.find_spec("torchvision") is None
+
+
+def test_methods_lists_every_part():
+    listed = {method.name: method for method in pruning.methods()}
+    assert set(listed) == set(CRITERIA) >= {"magnitude", "random"}
+    assert listed["magnitude"].options == {"norm": "l1"}
+    assert all(method.units == CRITERIA[name].units for name, method in listed.items())
+
+
+@pytest.mark.parametrize("name", sorted(CRITERIA))
+def test_a_method_describes_itself(name):
+    part = CRITERIA[name]
+    assert part.__dataclass_params__.frozen
+    assert part() == part()
+    hash(part())
+    label = (part.__doc__ or "").splitlines()[0]
+    assert label.endswith(".")
+    assert not label.startswith((f"{part.__name__}(", "This class"))
+    assert part.paper == "" or re.fullmatch(r"arXiv:\d{4}\.\d{5}|https://\S+", part.paper)
+    assert part.units
+    assert set(part.units) <= set(UNITS)
+    assert [f.name for f in dataclasses.fields(part)] == [f.name for f in knobs(part)]
+    for knob in knobs(part):
+        assert knob.metadata["help"]
+        assert checked(knob, knob.default) == knob.default
+
+
+@pytest.mark.parametrize(("name", "units"), CONTRACT)
+def test_a_method_keeps_the_contract(tiny, name, units):
+    before, answer = state(tiny), output(tiny, "unet")
+    looked_at = subject(tiny, "unet", seed=3)
+    sites = catalog(looked_at.net, units, looked_at.example)
+    first, second = (list(CRITERIA[name]()(looked_at, sites, None)) for _ in range(2))
+    assert [scored.site for scored in first] == list(sites)
+    for scored, again in zip(first, second, strict=True):
+        site, values = scored.site, scored.values
+        assert values.shape == ((site.units // site.inputs, site.inputs) if site.kind in WEIGHTS else (site.units,))
+        assert torch.isfinite(values).all()
+        assert (values >= 0).all()
+        assert torch.equal(values, again.values)
+    abandoned = iter(CRITERIA[name]()(looked_at, sites, None))
+    next(abandoned)
+    del abandoned
+    assert same(before, state(tiny))
+    assert torch.equal(answer, output(tiny, "unet"))
+
+
+@pytest.mark.parametrize(("name", "units"), CONTRACT)
+def test_scores_can_be_streamed_again(tiny, name, units):
+    scores = pruning.score(tiny, name, units=units, component="text_encoder" if units != "channel" else None)
+    some = list(scores.catalog.sites)[1:3]
+    for scored in scores.stream(some):
+        assert scored.site.name in some
+        if scored.site.kind in WEIGHTS:
+            assert int(scores.sketches[scored.site.name].counts.sum()) == scored.values.numel()
+        else:
+            assert torch.equal(scored.values, scores.values[scored.site.name])
+
+
+@pytest.mark.parametrize(("method", "options", "words"), [
+    ("magnitud", {}, "There are magnitude"), ("magnitude", {"nrom": "l1"}, "Its options: norm"),
+    ("magnitude", {"norm": "l3"}, "Choose one of l1, l2"), ("random", {"norm": "l1"}, "Its options: none")])
+def test_unknown_names_are_refused_with_the_choices(tiny, method, options, words):
+    with pytest.raises(pruning.Refused, match=words):
+        pruning.plan(tiny, method, 0.5, **options)
+
+
+@pytest.mark.parametrize(("component", "units", "words"), [
+    ("vae.decoder", "head", "single head"), ("text_encoder", "channel", "has no hidden channels"),
+    ("vae.encoder", "weight", "It has: unet, vae.decoder, text_encoder"), (None, "layer", "not part of this version"),
+    (None, "bit", "Choose one of weight, nm, head")])
+def test_what_cannot_work_is_refused_with_the_reason(tiny, component, units, words):
+    with pytest.raises(pruning.Refused, match=words):
+        pruning.plan(tiny, ratio=0.5, component=component, units=units)

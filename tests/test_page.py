@@ -1,0 +1,143 @@
+"""The running page through its API: what one visitor gets, and that a second visitor does not change it."""
+
+import re
+import threading
+
+import pytest
+from gradio_client import Client
+
+import app
+from ui import device, page, setup
+
+SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
+        "sampler": "ddim", "images": 1}
+SETUP = {"component": "unet", "family": "weight", "inner": "width", "method": "magnitude", "pattern": "2:4",
+         "ratio": 30, "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "norm": "l1"}
+
+
+def generate(client, shot=None, **changes):
+    values = [*({**SHOT, **(shot or {})}).values(), *({**SETUP, **changes}).values()]
+    return client.predict(*values, api_name="/generate")
+
+
+def pictures(stage):
+    return re.findall(r'src="(data:image/png[^"]+)"', value(stage))
+
+
+def value(shown):
+    return shown["value"] if isinstance(shown, dict) else shown
+
+
+def test_a_visitor_draws_a_pair(url):
+    stage, cards, problem, *_ = generate(Client(url, verbose=False))
+    dense, pruned = pictures(stage)[:2]
+    assert dense != pruned
+    assert "Really pruned" in value(stage)
+    assert "not measured yet" in value(cards)
+    assert value(problem) == ""
+
+
+def test_nothing_removed_is_said_and_gives_equal_pictures(url):
+    stage, *_ = generate(Client(url, verbose=False), ratio=0)
+    dense, pruned = pictures(stage)[:2]
+    assert dense == pruned
+    assert "Nothing removed" in value(stage)
+
+
+def test_width_really_shrinks(url):
+    stage, cards, *_ = generate(Client(url, verbose=False), family="width", ratio=50)
+    assert "parameters are gone" in value(stage)
+
+
+@pytest.mark.parametrize("component", ["vae.decoder", "text_encoder"])
+def test_the_other_components_draw_pairs_too(url, component):
+    stage, *_ = generate(Client(url, verbose=False), component=component, ratio=60)
+    dense, pruned = pictures(stage)[:2]
+    assert dense != pruned
+
+
+def test_a_refusal_is_a_sentence_and_the_page_goes_on(url):
+    client = Client(url, verbose=False)
+    _, _, problem, *_ = generate(client, component="vae.decoder", family="width", inner="head")
+    assert "single head" in value(problem)
+    _, _, problem, *_ = generate(client, {"sampler": "nonsense"})
+    assert "There are ddim" in value(problem)
+    _, _, problem, *_ = generate(client)
+    assert value(problem) == ""
+
+
+def test_two_visitors_at_once_get_what_a_lone_visitor_gets(url):
+    asked = [({"seed": 3}, {"ratio": 50}), ({"seed": 4}, {"family": "width", "ratio": 25})]
+    alone = [pictures(generate(Client(url, verbose=False), shot, **changes)[0])[:2] for shot, changes in asked]
+    together: list = [None, None]
+
+    def visit(i):
+        together[i] = pictures(generate(Client(url, verbose=False), asked[i][0], **asked[i][1])[0])[:2]
+
+    visitors = [threading.Thread(target=visit, args=(i,)) for i in range(2)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert together == alone
+
+
+def test_the_dense_pipeline_is_as_it_was_after_all_that(url):
+    from pruning.subject import fingerprint, subject
+
+    before = fingerprint(subject(device.pipeline("emoji-sd")).net)
+    generate(Client(url, verbose=False), ratio=80)
+    device_net = subject(device.pipeline("emoji-sd")).net
+    assert fingerprint(device_net) == before
+    import pruning
+
+    assert fingerprint(subject(pruning.load("emoji-sd")).net) == before
+
+
+def test_events_that_touch_weights_share_one_queue():
+    drawn = [fn for fn in app.demo.fns.values() if fn.concurrency_id == "model"]
+    assert len(drawn) >= 2
+    assert {fn.concurrency_limit for fn in drawn} == {1}
+
+
+def test_the_first_paint_is_not_empty():
+    config = app.demo.get_config_file()
+    stage = next(c for c in config["components"] if c["props"].get("elem_id") == "stage")
+    assert "Prepared" in stage["props"]["value"]
+    assert stage["props"]["value"].count("data:image/png") >= 4
+
+
+def test_what_a_component_cannot_lose_is_greyed_out_with_the_reason():
+    reasons = device.obstacles("emoji-sd", "vae.decoder")
+    assert reasons["weight"] is None
+    assert "single head" in (reasons["head"] or "")
+    rows = {row["value"]: row["off"] for row in setup.inner_options(reasons)}
+    assert rows["channel"] == ""
+    assert "single head" in rows["head"]
+
+
+def test_bounded_caches_forget_the_oldest():
+    kept = device.Kept(100)
+    for name in "abc":
+        kept.get_or(name, lambda name=name: (name.upper(), 40))
+    assert list(kept) == ["b", "c"]
+    assert kept.get_or("b", lambda: ("never", 0)) == "B"
+    kept.get_or("d", lambda: ("D", 1000))
+    assert list(kept) == ["d"]
+
+
+@pytest.mark.parametrize(("named", "sentence"), [
+    ("", "No model is named"), ("emoji-clip", "cannot draw"), ("no-such-thing", "owner/name"),
+    ("/no/such/folder", "no folder"), ("sd-1.5", "not part of this version"), ("emoji-ddpm", "not part of this version")])
+def test_a_model_that_cannot_be_had_leaves_the_one_in_use(named, sentence):
+    *_, (source, problem) = page.load_model(named, "emoji-sd")
+    assert source == "emoji-sd"
+    assert sentence in problem
+
+
+def test_a_public_page_loads_listed_models_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "PUBLIC", True)
+    *_, (source, problem) = page.load_model(str(tmp_path), "emoji-sd")
+    assert source == "emoji-sd"
+    assert "public page" in problem
+    assert device.open_model("emoji-sd").source == "emoji-sd"

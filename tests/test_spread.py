@@ -1,0 +1,353 @@
+"""How a ratio becomes a decision: exact against a plain sort, nested, and refused where it cannot be."""
+
+import re
+from collections import OrderedDict
+from math import floor, inf, nan
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import pruning
+from pruning.planning import request
+from pruning.scores import Sketch, keys
+from pruning.spread import (
+    Bundles,
+    bundles_gone,
+    gone_shares,
+    kept_pattern,
+    kept_weights,
+    parse_pattern,
+    ratio_of,
+    share,
+)
+from pruning.units.catalog import find
+from pruning.units.site import Member, Site, indices, ranges
+
+SMALL = st.lists(st.integers(-3, 3), min_size=28, max_size=28)  # few values, so that most of them are ties
+RATIOS = st.floats(0, 0.999)
+SPREADS = ("layer", "global")
+
+
+def toy(values=range(1, 29)):
+    """A linear layer of 12 weights and a convolution of 16 without biases, and a name in two parts."""
+    values = torch.tensor(list(values), dtype=torch.float32)
+    net = nn.Sequential(OrderedDict(block=nn.Sequential(OrderedDict(
+        first=nn.Linear(4, 3, bias=False), last=nn.Conv2d(4, 2, (1, 2), bias=False)))))
+    net.block.first.weight = nn.Parameter(values[:12].reshape(3, 4))
+    net.block.last.weight = nn.Parameter(values[12:].reshape(2, 4, 1, 2))
+    return net
+
+
+def layers(net):
+    """Each weight in the order in which ties go: along rows of input channels."""
+    return [net.block.first.weight.detach().flatten(), net.block.last.weight.detach().permute(0, 2, 3, 1).flatten()]
+
+
+def plainly(parts, ratio, spread):
+    """The parts without the lowest weights, found by sorting (size, place) with Python."""
+    if spread == "layer":
+        return [part for one in parts for part in plainly([one], ratio, "global")]
+    together = torch.cat(parts).tolist()
+    ranked = sorted((abs(value), place) for place, value in enumerate(together))
+    for _, place in ranked[: floor(len(ranked) * ratio + 0.5)]:
+        together[place] = 0.0
+    return list(torch.tensor(together).split([len(part) for part in parts]))
+
+
+def kept_units(plan, net):
+    """Site -> the units that stay."""
+    return {site.name: set(indices(plan.steps[-1].decision.sites.get(site.name, [[0, site.units]])))
+            for site in find(net, plan.recipe.units)}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@given(values=SMALL, ratio=RATIOS)
+def test_weights_go_as_in_a_plain_sort(spread, values, ratio):
+    net = toy(values)
+    pruned = pruning.apply(net, pruning.plan(net, ratio=ratio, spread=spread))
+    for found, expected in zip(layers(pruned), plainly(layers(net), ratio, spread), strict=True):
+        assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("ratio", [0.03, 0.5, 0.971])
+def test_a_real_network_goes_as_in_a_plain_sort(tiny, ratio):
+    sites = list(pruning.score(tiny, "magnitude").catalog)
+    pruned = pruning.apply(tiny, pruning.plan(tiny, ratio=ratio, spread="global", protect=()))
+    before, after = (torch.cat([site.rows(pipe.unet.get_parameter(site.tensor)).flatten() for site in sites])
+                     for pipe in (tiny, pruned))
+    order = before.abs().sort(stable=True).indices
+    count = share(len(before), ratio)
+    assert not after[order[:count]].any()
+    assert torch.equal(after[order[count:]], before[order[count:]])
+
+
+def test_global_ranks_layers_together_and_layer_does_not():
+    net = toy([1] * 12 + [2] * 16)
+    together = pruning.apply(net, pruning.plan(net, ratio=12 / 28, spread="global"))
+    assert [int(part.count_nonzero()) for part in layers(together)] == [0, 16]
+    apart = pruning.apply(net, pruning.plan(net, ratio=0.25))
+    assert [int(part.count_nonzero()) for part in layers(apart)] == [9, 12]
+
+
+def test_of_equal_weights_the_earliest_goes():
+    net = toy([1, -1, 1, -1, 2, 2, 2, 2, 3, 3, 3, 3] + [5] * 16)
+    pruned = pruning.apply(net, pruning.plan(net, ratio=3 / 28, spread="global"))
+    assert pruned.block.first.weight.tolist() == [[0, 0, 0, -1], [2, 2, 2, 2], [3, 3, 3, 3]]
+
+
+def test_a_threshold_says_key_and_how_many_of_it_stay():
+    values = torch.tensor([[1.0, 2.0, 2.0, 2.0], [3.0, 0.0, 2.0, 9.0]])
+    two = int(keys(torch.tensor(2.0)))
+    assert kept_weights(values, two, 3).int().tolist() == [[0, 0, 1, 1], [1, 0, 1, 1]]
+    assert kept_weights(values, two, 0).int().tolist() == [[0, 0, 0, 0], [1, 0, 0, 1]]
+
+
+@given(st.lists(st.floats(0, 2.0**100, width=32), min_size=2, max_size=20))
+def test_keys_have_the_order_of_scores(values):
+    scores = torch.tensor(values)
+    assert keys(scores).argsort(stable=True).tolist() == scores.argsort(stable=True).tolist()
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@given(values=SMALL, low=RATIOS, high=RATIOS)
+def test_a_higher_ratio_removes_a_superset_of_weights(spread, values, low, high):
+    net = toy([value or 0.5 for value in values])
+    some, more = (pruning.apply(net, pruning.plan(net, ratio=ratio, spread=spread)) for ratio in sorted((low, high)))
+    for a, b in zip(layers(some), layers(more), strict=True):
+        assert not (b != 0)[a == 0].any()
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("method", ["magnitude", "random"])
+def test_a_higher_ratio_removes_a_superset_of_units(tiny, spread, method):
+    scores = pruning.score(tiny, method, units="width")
+    before = None
+    for ratio in (0.05, 0.2, 0.25, 0.5, 0.51, 0.75, 0.9, 0.99):
+        kept = kept_units(pruning.plan(tiny, method, ratio, units="width", spread=spread, scores=scores), tiny.unet)
+        assert before is None or all(kept[name] <= before[name] for name in kept)
+        assert before is None or kept != before or ratio == 0.51
+        before = kept
+
+
+def test_kept_pattern_by_hand():
+    values = torch.tensor([[4.0, 1.0, 3.0, 2.0], [1.0, 1.0, 1.0, 1.0], [0.0, 5.0, 0.0, 5.0]])
+    assert kept_pattern(values, "2:4").int().tolist() == [[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 0, 1]]
+    assert kept_pattern(values, "1:4").int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]]
+    assert kept_pattern(values, "1:2").int().tolist() == [[1, 0, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("pattern", ["1:2", "1:4", "2:4", "3:4", "4:8", "7:8"])
+@given(values=st.lists(st.integers(0, 3), min_size=32, max_size=32))
+def test_exactly_n_of_each_m_stay_and_they_are_the_largest(pattern, values):
+    n, m = parse_pattern(pattern)
+    groups = torch.tensor(values, dtype=torch.float32).reshape(-1, m)
+    keep = kept_pattern(groups.reshape(2, 16), pattern).reshape(-1, m)
+    assert (keep.sum(1) == n).all()
+    assert torch.equal(groups[keep].reshape(-1, n).sort(1).values, groups.sort(1).values[:, m - n :])
+
+
+@given(st.lists(st.integers(0, 3), min_size=32, max_size=32))
+def test_one_of_four_stays_within_two_of_four(values):
+    scores = torch.tensor(values, dtype=torch.float32).reshape(4, 8)
+    assert not (kept_pattern(scores, "1:4") & ~kept_pattern(scores, "2:4")).any()
+
+
+def test_a_pattern_runs_along_input_channels(tiny):
+    plan = pruning.plan(tiny, pattern="2:4")
+    pruned = pruning.apply(tiny, plan)
+    for name in ("down_blocks.1.resnets.0.conv1", "mid_block.resnets.0.conv2"):
+        before, after = (pipe.unet.get_parameter(f"{name}.weight").detach() for pipe in (tiny, pruned))
+        groups = before.permute(0, 2, 3, 1).reshape(-1, 4)  # (out, kernel row, kernel column, in)
+        largest = groups.abs().argsort(dim=1, descending=True, stable=True)[:, :2]
+        stays = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, largest, True)
+        out, inputs, *kernel = before.shape
+        expected = torch.where(stays, groups, 0).reshape(out, *kernel, inputs).permute(0, 3, 1, 2)
+        assert torch.equal(after, expected)
+
+
+def test_layers_that_the_pattern_does_not_divide_are_named(tiny):
+    plan = pruning.plan(tiny, pattern="1:3", protect=())
+    assert plan.skipped["conv_in"] == "4 inputs are not a multiple of 3"
+    assert set(plan.steps[0].decision.sites) == {"up_blocks.2.resnets.1.conv1", "up_blocks.2.resnets.1.conv_shortcut",
+                                                 "up_blocks.3.resnets.0.conv1", "up_blocks.3.resnets.0.conv_shortcut"}
+    with pytest.raises(pruning.Refused, match="multiple of 7, so 2:7 removes nothing"):
+        pruning.plan(tiny, pattern="2:7")
+
+
+def test_of_overrides_the_most_specific_wins():
+    net = toy()
+    overrides = {"*": 0.25, "block.*": 0.5, "block.first": 0.75}
+    pruned = pruning.apply(net, pruning.plan(net, ratio=0, overrides=overrides))
+    assert [int((part == 0).sum()) for part in layers(pruned)] == [9, 8]
+    recipe = request(net, ratio=0.1, overrides=overrides)
+    assert [ratio_of(site, recipe) for site in find(net, "weight")] == [0.75, 0.5]
+
+
+def test_what_has_no_override_is_ranked_together_with_the_rest():
+    net = toy([9] * 12 + [1] * 16)
+    pruned = pruning.apply(net, pruning.plan(net, ratio=0.5, spread="global", overrides={"*first": 0.25}))
+    assert [int((part == 0).sum()) for part in layers(pruned)] == [3, 8]
+
+
+def test_protect_and_only():
+    net = toy()
+    guarded = pruning.plan(net, ratio=0.5, protect=("*.last",))
+    assert (list(guarded.steps[0].decision.sites), guarded.skipped) == (["block.first"], {"block.last": "protected"})
+    wanted = pruning.plan(net, ratio=0.5, only=("*.last",))
+    assert (list(wanted.steps[0].decision.sites), wanted.skipped) == (
+        ["block.last"], {"block.first": "outside the layers asked for"})
+    with pytest.raises(pruning.Refused, match=r"protect=\(\)"):
+        pruning.plan(net, ratio=0.5, protect=("block*",))
+
+
+def test_the_ends_of_a_denoiser_are_protected_unless_released(tiny):
+    plan = pruning.plan(tiny, ratio=0.5)
+    assert {name for name, reason in plan.skipped.items() if reason == "protected"} == {
+        "conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"}
+    assert not pruning.plan(tiny, ratio=0.5, protect=()).skipped
+
+
+def channels(units, quota):
+    return Site("conv#channels", "channel", units, (Member("conv.weight", 0),), quota=quota)
+
+
+def test_a_bundle_takes_one_channel_of_each_norm_group():
+    bundles = Bundles.of(channels(6, 2), torch.tensor([3.0, 1.0, 2.0, 9.0, 8.0, 7.0]))
+    assert bundles.order.tolist() == [[1, 5], [2, 4], [0, 3]]
+    assert bundles.score.tolist() == [4, 5, 6]
+    assert [bundles.kept(gone) for gone in (0, 1, 2)] == [[0, 1, 2, 3, 4, 5], [0, 2, 3, 4], [0, 3]]
+
+
+def test_bundles_of_all_layers_go_in_one_order_and_each_layer_keeps_its_best():
+    low = Bundles.of(channels(4, 2), torch.tensor([1.0, 2.0, 1.0, 2.0]))  # bundles of 2 worth 1 and 2
+    high = Bundles.of(channels(3, 1), torch.tensor([5.0, 3.0, 4.0]))
+    assert [bundles_gone([low, high], ratio) for ratio in (0.2, 0.3, 3 / 7, 0.99)] == [[0, 0], [1, 0], [1, 1], [1, 2]]
+    assert [bundles_gone([high], ratio) for ratio in (0.1, 0.2, 0.5, 0.99)] == [[0], [1], [2], [2]]
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.9])
+def test_norm_groups_lose_equally_many(tiny, spread, ratio):
+    plan = pruning.plan(tiny, ratio=ratio, units="channel", spread=spread)
+    assert plan.steps[0].decision.sites
+    for site in find(tiny.unet, "channel"):
+        kept = kept_units(plan, tiny.unet)[site.name]
+        groups = torch.bincount(torch.tensor(sorted(kept)) // (site.units // site.quota), minlength=site.quota)
+        assert len(set(groups.tolist())) == 1
+
+
+@pytest.mark.parametrize("units", ["head", "neuron", "channel", "width"])
+@pytest.mark.parametrize("ratio", [0.1, 0.37, 0.6])
+def test_global_meets_the_ratio_within_one_unit(tiny, units, ratio):
+    plan = pruning.plan(tiny, ratio=ratio, units=units, spread="global")
+    sites = list(find(tiny.unet, units))
+    gone = sum(site.units - len(kept_units(plan, tiny.unet)[site.name]) for site in sites)
+    target = ratio * sum(site.units for site in sites)
+    assert target - max(site.quota for site in sites) < gone <= target + 1e-9
+    left = kept_units(plan, tiny.unet)
+    assert len({len(left[site.name]) / site.units for site in sites}) > 1
+
+
+@pytest.mark.parametrize(("units", "spread", "ratio", "words"), [
+    ("head", "layer", 0.1, "10.0% of 4 heads a layer is less than one.*25.0%"),
+    ("head", "global", 0.01, "1.0% of 80 units in all layers together is less than one.*1.3%"),
+    ("channel", "layer", 0.1, "10.0% of 4 channels a layer is less than one.*25.0%"),
+    ("channel", "global", 0.001, "0.1% of 50 units in all layers together is less than one.*2.0%")])
+def test_a_ratio_too_coarse_for_the_units_names_one_that_works(tiny, units, spread, ratio, words):
+    with pytest.raises(pruning.Refused, match=words) as refusal:
+        pruning.plan(tiny, ratio=ratio, units=units, spread=spread)
+    named = float(re.findall(r"([\d.]+)%", refusal.value.remedy)[0]) / 100
+    assert pruning.plan(tiny, ratio=named, units=units, spread=spread).steps[0].decision.sites
+
+
+@pytest.mark.parametrize("how", [{"units": "weight"}, {"units": "width"}, {"pattern": "2:4"}])
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 2, "x", True, nan, inf])
+def test_impossible_ratios_are_refused(how, ratio):
+    with pytest.raises(pruning.Refused, match=re.escape(f"{ratio:.4g}" if "pattern" in how and isinstance(ratio, float)
+                                                        else str(ratio))):
+        pruning.plan(toy(), ratio=ratio, **how)
+
+
+@pytest.mark.parametrize("values", [{"ratio": None}, {"ratio": 0.5, "overrides": {"block*": 1.0}}, {
+    "ratio": 0.4, "pattern": "2:4"}, {"ratio": 0.5, "units": "nm"}, {"pattern": "2:4", "overrides": {"*": 0.5}}])
+def test_requests_that_contradict_themselves_are_refused(values):
+    with pytest.raises(pruning.Refused) as refusal:
+        pruning.plan(toy(), **values)
+    assert refusal.value.remedy
+
+
+@pytest.mark.parametrize("pattern", ["4:2", "0:4", "4:4", "2", "a:b", "2:128", "", "2:4:8"])
+def test_patterns_that_are_none_are_refused(pattern):
+    with pytest.raises(pruning.Refused, match="not an N:M pattern"):
+        pruning.plan(toy(), pattern=pattern)
+
+
+@pytest.mark.parametrize(("pattern", "ratio"), [("2:4", 0.5), ("1:4", 0.75), ("4:8", 0.5)])
+def test_a_pattern_says_its_ratio(tiny, pattern, ratio):
+    plan = pruning.plan(tiny, pattern=pattern)
+    assert (plan.recipe.units, plan.recipe.ratio) == ("nm", ratio)
+    assert plan == pruning.plan(tiny, ratio=ratio, pattern=pattern)
+
+
+def test_scores_of_another_kind_are_refused(tiny, other):
+    scores = pruning.score(tiny, "random", units="head", seed=1)
+    assert pruning.plan(tiny, "random", 0.5, units="head", seed=1, scores=scores)
+    for values in ({"method": "magnitude", "seed": 1}, {"method": "random", "seed": 2},
+                   {"method": "random", "seed": 1, "units": "neuron"},
+                   {"method": "random", "seed": 1, "component": "text_encoder"}):
+        with pytest.raises(pruning.Refused, match="These scores"):
+            pruning.plan(tiny, **{"ratio": 0.5, "units": "head", "scores": scores} | values)
+    with pytest.raises(pruning.Refused, match="another model"):
+        pruning.plan(other, "random", 0.5, units="head", seed=1, scores=scores)
+
+
+def test_scores_given_or_taken_make_the_same_plan(tiny):
+    for units, spread in (("weight", "global"), ("width", "layer")):
+        scores = pruning.score(tiny, "magnitude", units=units)
+        for ratio in (0.3, 0.6):
+            assert pruning.plan(tiny, ratio=ratio, units=units, spread=spread, scores=scores) == pruning.plan(
+                tiny, ratio=ratio, units=units, spread=spread)
+
+
+def test_ratio_zero_changes_nothing(tiny):
+    for units in ("weight", "width"):
+        pruned = pruning.apply(tiny, pruning.plan(tiny, ratio=0, units=units))
+        assert all(torch.equal(a, b) for a, b in zip(tiny.unet.parameters(), pruned.unet.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("how", [{"units": "width", "ratio": 0.5}, {"pattern": "2:4"}, {"ratio": 0.37},
+                                 {"ratio": 0.6, "spread": "global"}])
+def test_shares_for_the_chart_fit_what_goes(tiny, how):
+    plan = pruning.plan(tiny, **how)
+    scores = pruning.score(tiny, "magnitude", units=plan.recipe.units)
+    decision = plan.steps[0].decision
+    shares = gone_shares(decision, scores.catalog, scores.sketches)
+    report = pruning.report(tiny, pruning.apply(tiny, plan), plan)
+    assert sum(shares.values()) > 0
+    for layer in report.layers:
+        slack = 0
+        if decision.kind == "threshold" and layer.name in decision.sites:  # exact to within one bin of the histogram
+            sketch, key = scores.sketches[layer.name], decision.sites[layer.name][0]
+            slack = int(sketch.counts[(key >> 15) - sketch.first :][:1].sum())
+        assert abs(shares[layer.name] - layer.gone) <= slack
+
+
+def test_share_rounds_to_the_nearest_and_halves_up():
+    assert [share(8, ratio) for ratio in (0, 0.06, 0.0625, 0.5, 0.56, 0.99)] == [0, 0, 1, 4, 4, 8]
+    assert share(5, 0.5) == 3
+
+
+def test_ranges_and_back():
+    assert ranges([0, 1, 2, 5]) == [[0, 3], [5, 6]]
+    assert indices([[0, 3], [5, 6]]) == [0, 1, 2, 5]
+    assert ranges([]) == []
+
+
+def test_a_sketch_counts_every_score():
+    sketch = Sketch.of(torch.tensor([[1.0, 1.0, 2.0, 4.0]]))
+    assert int(sketch.counts.sum()) == 4
+    edges = sketch.edges()
+    assert [int(sketch.counts[(edges[:-1] <= value) & (value < edges[1:])]) for value in (1.0, 2.0, 4.0)] == [2, 1, 1]

@@ -1,0 +1,156 @@
+"""The page's pure parts: words, markup, figures, the request that the setup makes. No browser, no server."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pruning.errors import Refused
+from pruning.types import Recipe
+from ui import compare, controls, words
+from ui.plots import cards, layers, mask, markup, pair
+
+VOCABULARY = [{"name": "red heart", "tags": ["heart", "love"]}, {"name": "cat face", "tags": ["cat", "pet"]},
+              {"name": "rocket", "tags": ["space"]}, {"name": "pizza", "tags": ["cheese", "slice"]}]
+
+
+def test_unknown_words_are_found_in_order_and_once():
+    assert words.unknown("a red unicorn cat on a blue background with unicorn dust", VOCABULARY) == ["unicorn", "dust"]
+    assert words.unknown("red heart on a teal background", VOCABULARY) == []
+
+
+def test_nearest_names_and_their_place_in_the_prompt():
+    assert words.nearest("hart", VOCABULARY, 1) == ["red heart"]
+    assert words.nearest("rokcet", VOCABULARY, 1) == ["rocket"]
+    assert words.replaced("a rokcet on a blue background", "rokcet", "rocket") == "a rocket on a blue background"
+
+
+def test_help_marks_the_word_and_offers_whole_prompts(monkeypatch):
+    monkeypatch.setattr(compare, "vocabulary", lambda source: VOCABULARY)
+    shown = compare.help_with("rokcet on a blue background", "emoji-sd")
+    assert "<mark>rokcet</mark>" in shown
+    assert 'data-say="rocket on a blue background"' in shown
+    assert compare.help_with("rocket", "emoji-sd") == ""
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.02684, "0.0268"), (46.31, "46.3"), (1234.6, "1,235"), (0, "0"),
+                                              (0.999, "0.999"), (7, "7.00")])
+def test_three_significant_digits(value, shown):
+    assert markup.three(value) == shown
+
+
+def test_counts_shares_and_bytes():
+    assert markup.counted(22_287_172) == "22.3 M"
+    assert markup.counted(401.6e9) == "402 G"
+    assert markup.percent(0.3) == "30.0 %"
+    assert markup.bytes_(44_600_000) == "44.6 MB"
+
+
+def test_markup_escapes_what_comes_from_outside():
+    side = pair.Side(("data:image/png;base64,AA",), 1.0, 1, 1, 1, 0, "f")
+    shown = pair.stage(side, side, differences=("data:x",), described='<script>alert("x")</script>')
+    assert "<script>" not in shown
+
+
+def test_badge_says_what_was_counted():
+    dense = pair.Side(("a",), 10.0, 20, 20, 1000, 5, "aaaa-x")
+    zeroed = pair.Side(("a",), 10.0, 20, 20, 1000, 305, "bbbb-x")
+    cut = pair.Side(("a",), 10.0, 20, 20, 800, 5, "cccc-x")
+    assert "300 more weights are zero (30.0 %" in pair.badge(dense, zeroed)
+    assert "200 of 1.00 k parameters are gone (20.0 %" in pair.badge(dense, cut)
+    assert "Nothing removed" in pair.badge(dense, dense)
+    assert "Really pruned" not in pair.badge(dense, dense)
+
+
+def test_difference_is_blue_where_dense_is_brighter_and_orange_where_pruned_is():
+    dark, light = Image.new("RGB", (2, 2), (0, 0, 0)), Image.new("RGB", (2, 2), (255, 255, 255))
+    assert pair.difference(light, dark).getpixel((0, 0)) == (75, 145, 245)
+    assert pair.difference(dark, light).getpixel((0, 0)) == (240, 140, 50)
+    assert pair.difference(dark, dark).getpixel((0, 0)) == (24, 26, 32)
+
+
+def test_cards_never_show_a_speed_up_before_measuring():
+    report = {"params": {"dense": 1000, "pruned": 700, "nonzero": 690}, "bytes": {"dense": 4000, "pruned": 2800,
+              "dtype": "float32"}, "macs": {"dense": 5000, "pruned": 4000, "nonzero": 4000,
+              "counted_at": {"latent": 24, "tokens": 32, "batch": 1}}}
+    shown = cards.cards(report, (50.0, 20.0))
+    assert "not measured yet" in shown
+    assert "2.5" not in re.sub(r"data:[^\"]*", "", shown)  # 50 / 20
+    assert "−30.0 %" in shown
+    assert "ms per step, live" in shown
+
+
+def test_layers_carry_their_share_and_reason():
+    rows = [layers.Layer("down_blocks.0.resnets.0.conv1", "weight", 200, 50), layers.Layer("conv_in", "weight", 10, 0,
+                                                                                           "protected")]
+    shown = layers.layers(rows, "conv_in")
+    assert "25.0 %" in shown
+    assert "protected" in shown
+    assert shown.count('aria-pressed="true"') == 1
+    assert layers.short("down_blocks.0.resnets.0.conv1") == "down 0 · resnet 0 · conv1"
+
+
+def test_tiles_show_the_kept_share():
+    keep = np.ones((4, 4), dtype=bool)
+    keep[:2, :2] = False
+    keep[2, 2] = False
+    picture, pooled = mask.tiles(keep, most=2)
+    assert pooled == (2, 2)
+    assert picture.size == (2, 2)
+    assert picture.getpixel((0, 0)) == mask.GONE
+    assert picture.getpixel((1, 0)) == mask.KEPT
+    third = picture.getpixel((1, 1))
+    assert mask.KEPT != third != mask.GONE
+    one_each, pooled = mask.tiles(keep)
+    assert pooled == (1, 1)
+    assert [[one_each.getpixel((c, r)) == mask.KEPT for c in range(4)] for r in range(4)] == keep.tolist()
+
+
+def test_zoom_shows_single_weights_at_the_chosen_place():
+    keep = np.ones((100, 200), dtype=bool)
+    keep[60, 130] = False
+    near = mask.zoom(keep, 60, 130)
+    colours = {colour for _, colour in near.getcolors(1 << 20)}
+    assert mask.GONE in colours
+    assert mask.GONE not in {colour for _, colour in mask.zoom(keep, 10, 10).getcolors(1 << 20)}
+    assert mask.zoom(keep, 60, 130, m=4).size == near.size
+
+
+def test_histogram_divides_at_the_threshold():
+    figure = mask.histogram([0.1, 0.2, 0.4, 0.8], [3, 5, 7], 0.3)
+    removed, kept = figure.data
+    assert sum(removed.y) == 8
+    assert sum(kept.y) == 7
+    assert figure.layout.shapes[0].x0 == 0.3
+    assert removed.marker.pattern.shape == "/"
+
+
+def test_groups_and_strips_say_in_words_what_they_show():
+    shown = mask.groups(np.array([1.0, -2.0, 3.0, -4.0]), np.array([False, False, True, True]), 4)
+    assert "2 of 4 weights stay" in shown
+    assert shown.count('class="w gone"') == 2
+    strip = mask.strip([1.0, 2.0, 3.0, 4.0], [False, True, False, True], quota=2)
+    assert "2 of 4 units go, 1 from each of 2 norm groups" in strip
+
+
+def test_a_shot_of_the_page_is_bounded():
+    shot = compare.shot(["a", None, None, 5000, 3, "ddim", 60])
+    assert (shot.prompts, shot.seed, shot.steps, shot.images) == (("a",), 0, compare.MOST["steps"], 4)
+    with pytest.raises(Refused):
+        compare.shot(["a", "", 0, 0, 3, "ddim", 1])
+
+
+def test_recipes_travel_as_plain_values():
+    recipe = Recipe("emoji-sd", "unet", options=(("norm", "l2"),), overrides=(("up*", 0.1),), only=("a", "b"))
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    with pytest.raises(Refused, match="unknown parts"):
+        Recipe.from_dict({"surprise": 1})
+
+
+def test_every_knob_becomes_a_control():
+    from pruning.criteria import CRITERIA
+    from pruning.registry import knobs
+
+    made = controls.of_methods(CRITERIA)
+    assert set(made) == {(name, knob.name) for name, part in CRITERIA.items() for knob in knobs(part)}

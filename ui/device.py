@@ -1,0 +1,296 @@
+"""The one seam between the page and the engine: f(recipe, shot) -> small values.
+
+Weights, scores and pruned pipelines stay here, in caches that are bounded in bytes; what crosses is recipes, shots,
+numbers and small pictures. One lock serves everyone: it is held for a step at a time, never across a wait.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import pruning
+from pruning import images, models, planning, spread, surgery
+from pruning.errors import Refused
+from pruning.scores import Scores
+from pruning.subject import LABELS, components, subject
+from pruning.types import Plan, Recipe, Shot
+from pruning.units.catalog import why_not
+from ui.plots import mask as pictures
+from ui.plots.layers import Layer
+from ui.plots.markup import png
+from ui.plots.pair import Side, difference
+
+PUBLIC = bool(os.environ.get("SPACE_ID"))
+ALLOWED = tuple(filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(",")))
+GB = 1 << 30
+
+
+class Kept(OrderedDict[Any, Any]):
+    """The values used last, at most ``limit`` bytes of them (the newest always stays)."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit, self.sizes = limit, dict[Any, int]()
+
+    def get_or(self, key: Any, make: Callable[[], tuple[Any, int]]) -> Any:
+        """The value for a key, made if it is not there; ``make`` gives it with its size in bytes."""
+        if key not in self:
+            self[key], self.sizes[key] = make()
+            while len(self) > 1 and sum(self.sizes.values()) > self.limit:
+                self.sizes.pop(self.popitem(last=False)[0])
+        self.move_to_end(key)
+        return self[key]
+
+
+LOCK = threading.RLock()
+PIPES, SCORES, PLANS, PRUNED = Kept(12 * GB), Kept(GB // 2), Kept(GB // 8), Kept(2 * GB)
+PREVIEWS = Kept(GB // 64)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model as the page shows it."""
+
+    source: str
+    where: str  # device, threads, type
+    components: tuple[tuple[str, str], ...]  # (path, label)
+    px: int | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a recipe would do, before anything is done."""
+
+    units: float
+    params: float
+    macs: float | None
+    disk: float
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The pair at one moment. The last frame has the report, the differences and the pruned fingerprint."""
+
+    dense: Side
+    pruned: Side
+    done: bool = False
+    report: dict[str, Any] | None = None
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MaskView:
+    """One site's mask in small values. ``picture`` and ``near`` are pictures; ``strip`` is for larger units."""
+
+    kind: str
+    title: str
+    kept: int
+    units: int
+    picture: Image.Image | None = None
+    pooled: tuple[int, int] = (1, 1)
+    shape: tuple[int, int] = (0, 0)
+    near: Image.Image | None = None
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    threshold: float | None = None
+    row: np.ndarray | None = None
+    row_keep: np.ndarray | None = None
+    m: int = 0
+    scores: tuple[float, ...] = ()
+    keep: tuple[bool, ...] = ()
+    quota: int = 1
+
+
+def nbytes(pipe: Any) -> int:
+    """Bytes of all weights of a pipeline."""
+    parts = pipe.components.values() if hasattr(pipe, "components") else (pipe,)
+    return sum(p.numel() * p.element_size() for part in parts if isinstance(part, torch.nn.Module)
+               for p in part.parameters())
+
+
+def pipeline(source: str) -> Any:
+    """The dense pipeline, loaded once."""
+    if PUBLIC and source not in models.BUNDLED and source not in ALLOWED:
+        raise Refused("This public page runs its bundled and listed models only.",
+                      "Duplicate the Space, or run it on your machine, to load others.")
+    with LOCK:
+        return PIPES.get_or(source, lambda: (pipe := pruning.load(source), nbytes(pipe)))
+
+
+def open_model(source: str) -> Opened:
+    """Load a model, or say why not."""
+    source = source.strip()
+    if not source:
+        raise Refused("No model is named yet.", "Type a hub id such as owner/name, or a folder.")
+    pipe = pipeline(source)
+    net = subject(pipe).net
+    device = next(net.parameters()).device
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    dtype = str(next(net.parameters()).dtype).removeprefix("torch.")
+    named = tuple((path, LABELS.get(path, "Model").removeprefix("The ").capitalize().replace("U-net", "U-Net")
+                   .replace("Vae", "VAE")) for path in components(pipe))
+    size = getattr(getattr(net, "config", None), "sample_size", None)
+    return Opened(source, f"{where}, {dtype}", named, size * getattr(pipe, "vae_scale_factor", 1) if size else None)
+
+
+def obstacles(source: str, component: str) -> dict[str, str | None]:
+    """Why a component has no units of a kind; None where it has."""
+    net = subject(pipeline(source), component).net
+    label = LABELS.get(component, "This model")
+    return {units: why_not(net, units, label) for units in ("weight", "nm", "head", "neuron", "channel", "width")}
+
+
+def recipe(source: str, **asked: Any) -> Recipe:
+    """The checked recipe of what the page asks for."""
+    return planning.request(pipeline(source), **asked)
+
+
+def scores(wanted: Recipe) -> Scores:
+    """Scores for a recipe, taken once."""
+    pipe = pipeline(wanted.model)
+    with LOCK:
+        return SCORES.get_or(wanted.scoring, lambda: (planning.scored(pipe, wanted), 1 << 22))
+
+
+def plan(wanted: Recipe) -> Plan:
+    """The plan of a recipe, resolved once."""
+    with LOCK:
+        return PLANS.get_or(wanted, lambda: (planning.resolved(pipeline(wanted.model), wanted, scores(wanted)), 1 << 18))
+
+
+def pruned(wanted: Recipe) -> Any:
+    """The pruned pipeline of a recipe, made once; only the component that changed takes memory."""
+    def make() -> tuple[Any, int]:
+        made = pruning.apply(pipeline(wanted.model), plan(wanted))
+        return made, nbytes(subject(made, wanted.component).net)
+
+    with LOCK:
+        return PRUNED.get_or(wanted, make)
+
+
+def outlook(wanted: Recipe) -> Outlook:
+    """What a recipe would do: shares in total and per layer, counted from scores and shapes."""
+    decided, scored = plan(wanted), scores(wanted)
+    catalog, decision = scored.catalog, decided.steps[-1].decision
+    gone = spread.gone_shares(decision, catalog, scored.sketches)
+    free = [site for site in catalog if site.name not in decided.skipped]
+    units = sum(gone[site.name] for site in free) / max(1, sum(site.units for site in free))
+    rows = tuple(Layer(site.name, site.kind, site.units, gone[site.name], decided.skipped.get(site.name))
+                 for site in catalog)
+    params, macs = catalog.costs.count()
+    if decision.kind == "keep":
+        after = catalog.count({name: site.units - gone[name] for name, site in catalog.sites.items() if gone[name]})
+        share = 1 - after[0] / params
+        return Outlook(units, share, 1 - after[1] / macs if macs else None, share, rows, snapped(wanted, units))
+    zero_macs = sum(gone[site.name] * catalog.costs.uses.get(site.tensor, 0) for site in catalog)
+    return Outlook(units, sum(gone.values()) / params, zero_macs / macs if macs else None, 0.0, rows,
+                   ("The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself.",))
+
+
+def snapped(wanted: Recipe, units: float) -> tuple[str, ...]:
+    """A sentence when whole heads, neurons and norm groups cannot meet the ratio."""
+    if abs(units - wanted.ratio) < 0.005:
+        return ()
+    return ("Heads are whole and norm groups lose equally, so layers snap to the nearest step they have.",)
+
+
+def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame]:
+    """Both pictures, step by step. Closing the iterator stops the work and leaves the engine as it was."""
+    dense, smaller, done = pipeline(wanted.model), pruned(wanted), plan(wanted)
+    with LOCK:
+        preview = PREVIEWS.get_or(wanted.model, lambda: (images.preview_of(dense), 1 << 10))
+    sides = {"dense": Side(), "pruned": Side()}
+    clocks: dict[str, list[float]] = {"dense": [], "pruned": []}
+    finished: dict[str, images.Drawn] = {}
+    events = images.draw_pair(dense, smaller, shot)
+    while True:
+        with LOCK:
+            event = next(events, None)
+        if event is None:
+            break
+        if isinstance(event, images.Drawn):
+            finished[event.side] = event
+            continue
+        clocks[event.side].append(event.ms)
+        sides[event.side] = Side(tuple(png(preview.image(latent)) for latent in event.latents),
+                                 median(clocks[event.side]), event.index + 1, event.steps)
+        if len(clocks["dense"]) == len(clocks["pruned"]):
+            yield Frame(sides["dense"], sides["pruned"])
+    with LOCK:
+        report = pruning.report(dense, smaller, done).to_dict()
+    ends = {name: Side(tuple(map(png, drawn.images)), median(drawn.ms), len(drawn.ms), len(drawn.ms),
+                       drawn.origin.params, drawn.origin.zeros, drawn.origin.weights)
+            for name, drawn in finished.items()}
+    changes = tuple(png(difference(a, b))
+                    for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
+    yield Frame(ends["dense"], ends["pruned"], True, report, changes)
+
+
+def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> MaskView:
+    """One site's mask: as tiles, and as single weights around ``at`` (shares of the width and height)."""
+    scored, decided = scores(wanted), plan(wanted)
+    site, step = scored.catalog.sites[name], decided.steps[-1]
+    entry = step.decision.sites.get(name)
+    reason = decided.skipped.get(name)
+    title = name if reason is None else f"{name} ({reason})"
+    if name in scored.values:
+        values = scored.values[name]
+        kept = set(kept_units(entry, site.units))
+        keep = tuple(u in kept for u in range(site.units))
+        return MaskView(site.kind, title, len(kept), site.units, scores=tuple(values.tolist()), keep=keep,
+                        quota=site.quota)
+    looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
+    weight = site.rows(looked_at.net.get_parameter(site.tensor).detach()).float().cpu().numpy()
+    if entry is None:
+        stays = np.ones(weight.shape, dtype=bool)
+    else:
+        with LOCK:
+            ((_, found),) = surgery.kept_masks(looked_at, step, [name])
+        stays = found.numpy()
+    m = spread.parse_pattern(wanted.pattern)[1] if wanted.pattern and entry is not None else 0
+    across, down = at or (0.5, 0.5)
+    row, column = (min(n - 1, int(n * share)) for n, share in zip(weight.shape, (down, across), strict=True))
+    picture, pooled = pictures.tiles(stays)
+    sketch = scored.sketches[name]
+    edges = sketch.edges()
+    counts, bins = coarser(sketch.counts, edges)
+    threshold = None
+    if step.decision.kind == "threshold" and entry is not None:
+        threshold = float(torch.tensor(entry[0], dtype=torch.int32).view(torch.float32))
+    return MaskView(site.kind, title, int(stays.sum()), site.units, picture, pooled, weight.shape,
+                    pictures.zoom(stays, row, column, m), bins, counts, threshold, weight[row], stays[row], m)
+
+
+def coarser(counts: torch.Tensor, edges: torch.Tensor, most: int = 60) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The histogram in at most ``most`` bins, without the empty tail of the smallest scores."""
+    share = counts.cumsum(0) / counts.sum()
+    first = int((share < 0.001).sum())
+    first = min(first, max(0, len(counts) - 2))
+    step = max(1, -(-(len(counts) - first) // most))
+    starts = list(range(first, len(counts), step))
+    merged = tuple(int(counts[s : s + step].sum()) for s in starts)
+    return merged, (*(float(edges[s]) for s in starts), float(edges[-1]))
+
+
+def kept_units(entry: Any, units: int) -> list[int]:
+    """The indices that stay; all of them when the site is untouched."""
+    return [u for start, stop in entry for u in range(start, stop)] if entry is not None else list(range(units))
+
+
+def warm(source: str) -> None:
+    """Load the bundled model beforehand, so that the first click does not wait for imports."""
+    try:
+        wanted = recipe(source, method="magnitude", ratio=0.3, units="weight")
+        outlook(wanted)
+    except Refused:
+        return  # the page says so when it is asked

@@ -1,0 +1,66 @@
+"""Masks: what goes in each layer; a picked layer as a picture, a histogram, groups of four or a strip of units."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ui import clicks, device
+from ui.plots import layers as layer_plots
+from ui.plots import mask as mask_plots
+from ui.plots.markup import percent, png, tag, text
+
+EMPTY = tag("p", "Pick a layer on the left to see what goes in it.", class_="hint")
+
+
+@dataclass
+class Masks:
+    """The components of the tab."""
+
+    layers: gr.HTML
+    detail: gr.HTML
+    histogram: gr.Plot
+    picked: gr.State
+    place: gr.State
+
+
+def build() -> Masks:
+    """The list of layers, and the picked one."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=260):
+            layers = gr.HTML(layer_plots.layers(()), js_on_load=clicks.LAYERS, elem_id="layers")
+        with gr.Column(scale=5, min_width=300):
+            detail = gr.HTML(EMPTY, js_on_load=clicks.PLACE, elem_id="detail")
+            histogram = gr.Plot(visible=False, label="Scores of this layer", elem_id="histogram")
+    return Masks(layers, detail, histogram, gr.State(""), gr.State(None))
+
+
+def shown(view: device.MaskView) -> str:
+    """The picked layer as markup."""
+    gone = view.units - view.kept
+    head = tag("h3", text(layer_plots.short(view.title))) + tag(
+        "p", text(f"{gone:,} of {view.units:,} {layer_plots.NOUNS[view.kind]} go ({percent(gone / view.units)})."),
+        class_="hint")
+    key = tag("div", tag("span", "kept"), tag("span", "removed", class_="gone"), class_="key")
+    if view.picture is None or view.near is None:
+        return tag("div", head, mask_plots.strip(view.scores, view.keep, view.quota), key, class_="mask units")
+    down, across = view.pooled
+    many = "one weight" if down * across == 1 else f"{down} × {across} weights, shaded by the share that stays"
+    whole = tag("figure", f'<img class="tiles" src="{png(view.picture)}" alt="Mask of {text(view.title)}: '
+                f'{percent(gone / view.units)} removed, spread over {view.shape[0]} rows and {view.shape[1]} inputs">',
+                tag("figcaption", f"Rows down ({view.shape[0]:,}), input channels across ({view.shape[1]:,}). A pixel "
+                    f"is {many}. Click to look closer.", class_="hint"))
+    near = tag("figure", f'<img src="{png(view.near)}" alt="Single weights around the chosen place">',
+               tag("figcaption", f"Single weights, up to {mask_plots.WINDOW} × {mask_plots.WINDOW}"
+                   + (f", in groups of {view.m}." if view.m else "."), class_="hint"))
+    parts = [head, key, tag("div", whole, near, class_="views2")]
+    if view.m and view.row is not None and view.row_keep is not None:
+        parts.append(mask_plots.groups(view.row, view.row_keep, view.m))
+    return tag("div", *parts, class_="mask")
+
+
+def figure(view: device.MaskView) -> Any:
+    """The histogram of a weight layer; nothing for larger units, whose strip says it all."""
+    if not view.counts:
+        return gr.Plot(visible=False)
+    return gr.Plot(mask_plots.histogram(view.edges, view.counts, view.threshold), visible=True)

@@ -232,7 +232,7 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
 # Commands.
 
 
-def methods(args: argparse.Namespace) -> Result:  # noqa: ARG001
+def methods(args: argparse.Namespace) -> Result:
     """List the methods."""
     return {"methods": [method._asdict() for method in pruning.methods()]}
 

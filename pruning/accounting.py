@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.costs import Costs, on_meta, trace
+from pruning.errors import Refused
 from pruning.spread import parse_pattern, protected, ratio_of
 from pruning.subject import Subject, fingerprint, subject
 from pruning.surgery import carried_out

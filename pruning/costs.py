@@ -29,11 +29,11 @@ class Example:
         return {"latent": self.latent, "tokens": self.tokens, "batch": 1}
 
 
-def arguments(net: nn.Module, example: Example) -> dict[str, Any] | None:
+def arguments(net: Any, example: Example) -> dict[str, Any] | None:
     """Inputs of one forward pass on the meta device, or None: the class is not listed, or it has no size."""
-    config = getattr(net, "config", None)
+    config: Any = getattr(net, "config", None)
     step = torch.zeros(1)
-    side = example.latent or getattr(config, "sample_size", None)
+    side: Any = example.latent or getattr(config, "sample_size", None)
     match type(net).__name__:
         case "UNet2DConditionModel" | "UNet2DModel" if not isinstance(side, int):
             return None  # a network of any size, or of a rectangle
@@ -124,7 +124,7 @@ def _pass(net: nn.Module, example: Example) -> Costs:
     order: dict[str, None] = {}
     hooks = [module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
              for name, module in modules.items() if name]
-    counter = FlopCounterMode(display=False, depth=None)
+    counter = FlopCounterMode(display=False, depth=None)  # type: ignore[arg-type]
     with torch.no_grad(), counter:
         twin(**inputs)
     for hook in hooks:

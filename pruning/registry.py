@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pruning.errors import Refused
 
-Part = TypeVar("Part", bound=type)
+Part = TypeVar("Part", bound=type[Any])
 
 
 def knob(default: Any, help: str, *, low: float | None = None, high: float | None = None, step: float | None = None,
@@ -20,7 +20,7 @@ def knob(default: Any, help: str, *, low: float | None = None, high: float | Non
     return field(default=default, metadata={"help": help, "low": low, "high": high, "step": step, "choices": choices})
 
 
-class Registry(dict[str, type]):
+class Registry(dict[str, Any]):
     """Names to parts. Filled by importing every file of the package that it lives in."""
 
     def __init__(self, kind: str) -> None:
@@ -71,9 +71,10 @@ def knobs(part: type) -> list[Field]:
 def checked(knob: Field, value: Any) -> Any:
     """The value in the knob's own type, or a refusal that names what would fit."""
     default = None if knob.default is MISSING else knob.default
+    kind: Any = type(default)
     choices, low, high = (knob.metadata[key] for key in ("choices", "low", "high"))
     try:
-        value = type(default)(value) if not isinstance(default, bool) else value in (True, "true", "True", "1", 1)
+        value = kind(value) if not isinstance(default, bool) else value in (True, "true", "True", "1", 1)
     except (TypeError, ValueError):
         raise Refused(f"{knob.name} takes a {type(default).__name__}, not {value!r}.", f"{default!r} works.") from None
     if choices and value not in choices:

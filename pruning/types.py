@@ -48,7 +48,7 @@ class Recipe:
     @property
     def scoring(self) -> Self:
         """The part of the request that scores depend on; moving the ratio leaves it as it was."""
-        blank = {f.name: f.default for f in fields(self) if f.name in (
+        blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in (
             "ratio", "of", "spread", "protect", "only", "overrides", "pattern")}
         return replace(self, **blank)
 
@@ -69,7 +69,7 @@ class Recipe:
                           "It may come from a newer version.")
         calibration = value.get("calibration")
         pairs = {key: tuple((str(k), v) for k, v in value[key]) for key in ("options", "overrides") if key in value}
-        lists = {key: tuple(value[key]) for key in ("protect", "only") if key in value}
+        lists: dict[str, Any] = {key: tuple(value[key]) for key in ("protect", "only") if key in value}
         if calibration is not None:
             lists["calibration"] = Calibration(**{**calibration, "prompts": tuple(calibration["prompts"]),
                                                   "timesteps": tuple(calibration["timesteps"])})
@@ -161,7 +161,7 @@ class Shot:
     ``prompts`` may be given as one string. ``images`` counts per prompt; image i starts from seed + i.
     """
 
-    prompts: tuple[str, ...] = ("",)
+    prompts: tuple[str, ...] | str = ("",)
     negative: str = ""
     seed: int = 0
     steps: int = 20
@@ -173,6 +173,8 @@ class Shot:
     def __post_init__(self) -> None:
         if isinstance(self.prompts, str):
             object.__setattr__(self, "prompts", (self.prompts,))
+        if not self.prompts:
+            raise Refused("There are no prompts.", 'Give one or more; "" is one, too.')
         limits = (("steps", self.steps, 1, 1000), ("images", self.images, 1, 64), ("guidance", self.guidance, 0, 50))
         for name, value, low, high in limits:
             if not low <= value <= high:

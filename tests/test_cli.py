@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning import store
 from pruning.__main__ import DRAW, KINDS, REQUEST, main
+from pruning.subject import plan_of
 from pruning.types import Plan, Shot
 
 REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers"}
@@ -268,6 +269,9 @@ def test_plans_of_others(refused, tiny_folder, other, halved, tmp_path):
                                              "-o", tmp_path / "out")
     assert "another architecture" in refused("compare", tmp_path / "wider", halved / "out", "--prompt", "a",
                                              "-o", tmp_path / "out")
+    smaller = pruning.load(halved / "out")
+    with pytest.raises(pruning.Refused, match="another architecture"):
+        pruning.report(wider, smaller, plan_of(smaller))
     assert main(["plan", str(tiny_folder), "--ratio", "0.5", "-o", str(tmp_path / "weights.json")]) == 0
     other.save_pretrained(tmp_path / "other")
     assert "other weights" in refused("prune", tmp_path / "other", "--plan", tmp_path / "weights.json",
@@ -382,7 +386,7 @@ def test_a_narrow_folder_without_its_plan(refused, halved, tmp_path):
 
 def program(*argv):
     return subprocess.run([sys.executable, "-m", "pruning", *map(str, argv)], capture_output=True, text=True,
-                          cwd=Path(__file__).parent.parent, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120)
+                          cwd=Path(__file__).parent.parent, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
 
 
 def test_the_program(tiny_folder, tmp_path):

@@ -131,7 +131,7 @@ def test_the_report_has_the_keys_of_the_design(tiny):
                                                   ("text_encoder", "width")])
 @pytest.mark.parametrize("spread", ["layer", "global"])
 def test_a_width_report_adds_up(tiny, component, units, spread):
-    plan, pruned, report = made(tiny, ratio=0.5, component=component, units=units, spread=spread)
+    _, pruned, report = made(tiny, ratio=0.5, component=component, units=units, spread=spread)
     dense, smaller = subject(tiny, component), subject(pruned, component)
     assert (report.params["dense"], report.macs["dense"]) == counted(dense.net, dense.example)
     assert (report.params["pruned"], report.macs["pruned"]) == counted(smaller.net, smaller.example)
@@ -193,7 +193,7 @@ def test_overrides_and_snapping_are_told(tiny):
 
 
 def test_layers_that_a_pattern_does_not_divide_count_in_the_total(tiny):
-    plan, _, report = made(tiny, pattern="1:3")
+    _, _, report = made(tiny, pattern="1:3")
     odd = [layer for layer in report.layers if layer.reason and layer.reason != "protected"]
     assert len(odd) > 5
     assert all("not a multiple of 3" in layer.reason for layer in odd)
@@ -202,7 +202,7 @@ def test_layers_that_a_pattern_does_not_divide_count_in_the_total(tiny):
 
 
 def test_a_second_width_step_is_reported_from_where_it_began(tiny):
-    first, once, _ = made(tiny, ratio=0.25, units="width")
+    _, once, _ = made(tiny, ratio=0.25, units="width")
     second, twice, from_once = made(once, ratio=0.5, units="width")
     report = pruning.report(tiny, twice, second)
     assert report.layers == from_once.layers

@@ -40,7 +40,8 @@ def stock(tiny, shot, count):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_pictures_are_those_of_diffusers(tiny, sampler, guidance):
-    shot = pruning.Shot("a b", steps=3, seed=4, sampler=sampler, guidance=guidance, negative="b" if guidance > 1 else "")
+    negative = "b" if guidance > 1 else ""
+    shot = pruning.Shot("a b", negative, steps=3, seed=4, sampler=sampler, guidance=guidance)
     done = drawn(pruning.generate(tiny, shot))["dense"]
     images, latents = stock(tiny, shot, 1)
     assert torch.equal(done.latents, latents)

@@ -227,7 +227,7 @@ def command(model, place, minutes, *rest):
 
 def make(model, place, minutes, *rest):
     """Run to the end of the budget; what ``training.json`` says of the stages."""
-    subprocess.run(command(model, place, minutes, *rest), cwd=ROOT, check=True, timeout=120)
+    subprocess.run(command(model, place, minutes, *rest), cwd=ROOT, check=True, timeout=400)
     return json.loads((place / "out" / "training.json").read_text())["stages"]
 
 
@@ -246,7 +246,7 @@ def stopped(model, place, stop, *rest):
     with started:
         assert " step " in started.stdout.readline()
         started.send_signal(stop)
-        assert started.wait(30) != 0
+        assert started.wait(120) != 0
     assert not (place / "out").exists()
     return torch.load(place / "work" / "clip.pt", weights_only=True)
 

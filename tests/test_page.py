@@ -5,8 +5,10 @@ import threading
 
 import pytest
 from gradio_client import Client
+from hub_stub import HubStub
 
 import app
+from pruning.types import Shot
 from ui import device, page, setup
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
@@ -128,7 +130,8 @@ def test_bounded_caches_forget_the_oldest():
 
 @pytest.mark.parametrize(("named", "sentence"), [
     ("", "No model is named"), ("emoji-clip", "cannot draw"), ("no-such-thing", "owner/name"),
-    ("/no/such/folder", "no folder"), ("sd-1.5", "not part of this version"), ("emoji-ddpm", "not part of this version")])
+    ("/no/such/folder", "no folder"), ("sd-1.5", "not part of this version"),
+    ("emoji-ddpm", "not part of this version")])
 def test_a_model_that_cannot_be_had_leaves_the_one_in_use(named, sentence):
     *_, (source, problem) = page.load_model(named, "emoji-sd")
     assert source == "emoji-sd"
@@ -141,3 +144,70 @@ def test_a_public_page_loads_listed_models_only(monkeypatch, tmp_path):
     assert source == "emoji-sd"
     assert "public page" in problem
     assert device.open_model("emoji-sd").source == "emoji-sd"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with HubStub() as stub:
+        for name, value in stub.env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield stub
+    for source in [source for source in device.PIPES if source.startswith("some/")]:
+        device.PIPES.pop(source)
+
+
+def test_a_model_from_the_hub_is_loaded_pruned_and_drawn(hub, tiny_folder):
+    hub.add("some/good", tiny_folder)
+    *_, (source, problem) = page.load_model("some/good", "emoji-sd")
+    assert (source, problem) == ("some/good", "")
+    wanted = device.recipe(source, ratio=0.5, units="width")
+    assert 0.3 < device.outlook(wanted).units < 0.6
+    *_, last = device.pair(wanted, Shot("a b", steps=2))
+    assert last.done
+    assert last.dense.fingerprint != last.pruned.fingerprint
+
+
+@pytest.mark.parametrize(("fault", "sentence"), [
+    ({"gated": "secret"}, "HF_TOKEN"), ({"announce": {"unet/diffusion_pytorch_model.safetensors": 90 << 30}}, "GB"),
+    ({"cut": {"unet/diffusion_pytorch_model.safetensors": 1000}}, "again")])
+def test_a_hub_refusal_leaves_the_model_in_use(hub, tiny_folder, fault, sentence):
+    hub.add("some/bad", tiny_folder, **fault)
+    *_, (source, problem) = page.load_model("some/bad", "emoji-sd")
+    assert source == "emoji-sd"
+    assert sentence in problem
+    assert "some/bad" not in device.PIPES
+
+
+def test_running_out_of_memory_is_a_sentence(monkeypatch):
+    def full(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        yield
+
+    monkeypatch.setattr(page.compare, "drawn", full)
+    frames = list(page.generated(FakeSetup(), ["a", "", 0, 2, 3, "ddim", 1], []))
+    assert "not enough memory" in frames[-1][2]
+
+
+class FakeSetup:
+    """Only what ``generated`` asks of the setup."""
+
+    def asked(self, values):
+        return "emoji-sd", {}
+
+
+def test_four_images_a_side(url):
+    stage, *_ = generate(Client(url, verbose=False), {"images": 4, "steps": 2})
+    assert len(set(pictures(stage))) >= 8
+    assert "picture 4 of 4" in value(stage)
+
+
+def test_closing_a_drawing_halfway_leaves_the_engine_as_it_was():
+    wanted = device.recipe("emoji-sd", ratio=0.4)
+    events = device.pair(wanted, Shot("red heart", steps=5))
+    next(events)
+    events.close()
+    assert device.LOCK.acquire(blocking=False)
+    device.LOCK.release()
+    *_, last = device.pair(wanted, Shot("red heart", steps=2))
+    assert last.done

@@ -9,7 +9,7 @@ from PIL import Image
 from pruning.errors import Refused
 from pruning.types import Recipe
 from ui import compare, controls, words
-from ui.plots import cards, layers, mask, markup, pair
+from ui.plots import cards, layers, markup, mask, pair
 
 VOCABULARY = [{"name": "red heart", "tags": ["heart", "love"]}, {"name": "cat face", "tags": ["cat", "pet"]},
               {"name": "rocket", "tags": ["space"]}, {"name": "pizza", "tags": ["cheese", "slice"]}]

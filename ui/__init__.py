@@ -1,1 +1,1 @@
-"""The page. A tab is one file; handlers read values, make a recipe, call the engine through ``device``, draw figures."""
+"""The page. A tab is one file; handlers read values, make a recipe, ask the engine through ``device``, draw figures."""

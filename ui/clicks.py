@@ -18,7 +18,8 @@ element.addEventListener('change', event => {
 CHOICE_TEMPLATE = """
 <fieldset class="choice LOOK">
   <legend>LEGEND</legend>
-  <div class="options">${options.map(o => `<label class="${o.value === value ? 'on' : ''} ${o.off ? 'off' : ''}" title="${o.off || ''}">
+  <div class="options">${options.map(o => `<label class="${o.value === value ? 'on' : ''} ${o.off ? 'off' : ''}"
+      title="${o.off || ''}">
     <input type="radio" name="NAME" value="${o.value}" ${o.value === value ? 'checked' : ''}
       ${o.off ? 'disabled' : ''}><span class="what">${o.label}</span>
     ${o.note ? `<span class="sub">${o.note}</span>` : ''}</label>`).join('')}</div>

@@ -98,9 +98,10 @@ def build(asked: dict[str, Any]) -> Compare:
 
 def examples() -> str:
     """Prompts to begin with, one click each."""
+    brief = {prompt: prompt.removesuffix(" background").replace(" on a ", ", ") for prompt in EXAMPLES}
     return tag("div", tag("span", "Try", class_="lead"),
-               *(tag("button", text(prompt.removesuffix(" background").replace(" on a ", ", ")), type="button", data_say=prompt)
-                 for prompt in EXAMPLES), class_="chips")
+               *(tag("button", text(words), type="button", data_say=prompt) for prompt, words in brief.items()),
+               class_="chips")
 
 
 def help_with(prompt: str, source: str) -> str:
@@ -125,7 +126,7 @@ def prepared() -> dict[str, Any]:
     kept = json.loads(PREPARED.read_text(encoding="utf-8"))
     dense, pruned = (pair_plots.Side(**{**kept[side], "pictures": tuple(kept[side]["pictures"])})
                      for side in ("dense", "pruned"))
-    note = (f"Prepared: {kept['prompt']}, {kept['what']}, drawn on {kept['machine']} by `{kept['command']}`. "
+    note = (f"Prepared: {kept['prompt']}, {kept['what']}, drawn on {kept['machine']} by “{kept['command']}”. "
             "Press Generate to run it on this machine.")
     return {"stage": pair_plots.stage(dense, pruned, differences=kept["differences"], note=note,
                                       described=kept["prompt"]),

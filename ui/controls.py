@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import Field
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -25,13 +25,13 @@ def option(value: str, label: str, note: str = "", off: str | None = None) -> di
 
 def control(method: str, knob: Field) -> gr.components.Component:
     """The component for one option of a method."""
-    label, info = knob.name, knob.metadata["help"]
+    label, info, default = knob.name, knob.metadata["help"], cast(Any, knob.default)
     if knob.metadata["choices"]:
-        return gr.Radio(list(knob.metadata["choices"]), value=knob.default, label=label, info=info, visible=False,
+        return gr.Radio(list(knob.metadata["choices"]), value=default, label=label, info=info, visible=False,
                         elem_id=f"option-{method}-{label}")
-    if isinstance(knob.default, bool):
-        return gr.Checkbox(knob.default, label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
-    return gr.Slider(knob.metadata["low"], knob.metadata["high"], value=knob.default, step=knob.metadata["step"],
+    if isinstance(default, bool):
+        return gr.Checkbox(default, label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
+    return gr.Slider(knob.metadata["low"], knob.metadata["high"], value=default, step=knob.metadata["step"],
                      label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
 
 

@@ -50,7 +50,7 @@ class Kept(OrderedDict[Any, Any]):
         return self[key]
 
 
-LOCK = threading.RLock()
+LOCK, LOADING = threading.RLock(), threading.RLock()
 PIPES, SCORES, PLANS, PRUNED = Kept(12 * GB), Kept(GB // 2), Kept(GB // 8), Kept(2 * GB)
 PREVIEWS = Kept(GB // 64)
 
@@ -123,7 +123,9 @@ def pipeline(source: str) -> Any:
     if PUBLIC and source not in models.BUNDLED and source not in ALLOWED:
         raise Refused("This public page runs its bundled and listed models only.",
                       "Duplicate the Space, or run it on your machine, to load others.")
-    with LOCK:
+    if source in PIPES:  # a download by somebody else must not hold up a model that is there
+        return PIPES[source]
+    with LOADING:
         return PIPES.get_or(source, lambda: (pipe := pruning.load(source), nbytes(pipe)))
 
 
@@ -135,12 +137,17 @@ def open_model(source: str) -> Opened:
     pipe = pipeline(source)
     net = subject(pipe).net
     device = next(net.parameters()).device
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device.type == "cuda" else cpu(torch.get_num_threads())
     dtype = str(next(net.parameters()).dtype).removeprefix("torch.")
     named = tuple((path, LABELS.get(path, "Model").removeprefix("The ").capitalize().replace("U-net", "U-Net")
                    .replace("Vae", "VAE")) for path in components(pipe))
     size = getattr(getattr(net, "config", None), "sample_size", None)
     return Opened(source, f"{where}, {dtype}", named, size * getattr(pipe, "vae_scale_factor", 1) if size else None)
+
+
+def cpu(threads: int) -> str:
+    """A processor in words."""
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def obstacles(source: str, component: str) -> dict[str, str | None]:
@@ -164,8 +171,9 @@ def scores(wanted: Recipe) -> Scores:
 
 def plan(wanted: Recipe) -> Plan:
     """The plan of a recipe, resolved once."""
+    pipe = pipeline(wanted.model)
     with LOCK:
-        return PLANS.get_or(wanted, lambda: (planning.resolved(pipeline(wanted.model), wanted, scores(wanted)), 1 << 18))
+        return PLANS.get_or(wanted, lambda: (planning.resolved(pipe, wanted, scores(wanted)), 1 << 18))
 
 
 def pruned(wanted: Recipe) -> Any:

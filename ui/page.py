@@ -128,7 +128,7 @@ def refreshed(asked: setup.Setup, source: str, request: dict[str, Any], family: 
         recipe = device.recipe(source, **request)
         seen = device.outlook(recipe)
     except Refused as error:
-        return [gr.skip(), alert(error), gr.skip(), gr.skip(), *shape]
+        return ["", alert(error), gr.skip(), gr.skip(), *shape]  # an achieved line of another request would mislead
     rows = [("units", seen.units, "the share of all units that may go"),
             ("params", seen.params, "of the component's parameters"),
             *([("MACs", seen.macs, "without zeros, if a kernel could skip them" if not seen.disk else

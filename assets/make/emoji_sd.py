@@ -7,6 +7,7 @@ Every stage resumes. Where no checkpoint is left, ``--resume-shipped`` starts th
 """
 
 import argparse
+import json
 import random
 import signal
 from pathlib import Path
@@ -24,7 +25,6 @@ from assets.make.training import Run, describe, fast, write_json
 
 FOLDER = Path("assets/models/emoji-sd")
 SMALL, NATIVE = 64, 96  # px
-WAYS = 3  # placements of each glyph
 SCHEDULE = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
     "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
@@ -85,7 +85,8 @@ def main() -> None:
     parse.add_argument("--minutes", type=float, default=120, help="wall-clock budget, earlier runs counted in")
     parse.add_argument("--split", type=float, nargs=3, default=(0.18, 0.27, 0.55),
                        help="shares of the budget: autoencoder, small pictures, native pictures")
-    parse.add_argument("--batch", type=int, default=48)
+    parse.add_argument("--batch", type=int, default=16)
+    parse.add_argument("--ways", type=int, default=1, help="placements of each glyph; one is learned soonest")
     parse.add_argument("--glyphs", type=int, default=0, help="only the first so many of the vocabulary; 0 is all")
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--resume-shipped", action="store_true", help="start from the weights in --out")
@@ -103,7 +104,8 @@ def main() -> None:
     text = CLIPTextModel.from_pretrained(options.clip, dtype=torch.float32).to(device).eval()
     if options.resume_shipped:
         shipped = StableDiffusionPipeline.from_pretrained(options.out, torch_dtype=torch.float32)
-        vae, unet, stages = shipped.vae.to(device), shipped.unet, {}
+        vae, unet = shipped.vae.to(device), shipped.unet
+        stages = json.loads((options.out / "training.json").read_text())["stages"]
     else:
         vae, run = autoencoder.train(options.work, vocabulary, px=NATIVE, minutes=minutes[0], seed=seed, device=device)
         with torch.no_grad():
@@ -120,11 +122,11 @@ def main() -> None:
         if px == SMALL and options.resume_shipped:
             continue
         run = Run(options.work / f"unet-{'small' if px == SMALL else 'native'}.pt", {"unet": unet}, minutes=budget,
-                  rate=1e-3 if px == SMALL else 7e-4, seed=seed, device=device)
+                  rate=8e-4 if px == SMALL else 6e-4, seed=seed, device=device)
         if px == SMALL and (options.work / "unet-native.pt").exists():
             stages[f"unet at {px} px"] = run.record()
             continue
-        encoded = autoencoder.latents(vae, vocabulary, px=px, ways=WAYS, seed=seed, device=device)
+        encoded = autoencoder.latents(vae, vocabulary, px=px, ways=options.ways, seed=seed, device=device)
         train_unet(run, unet, encoded * vae.config.scaling_factor, vocabulary, text, tokenizer, batch=options.batch,
                    device=device)
         stages[f"unet at {px} px"] = run.record()
@@ -134,6 +136,7 @@ def main() -> None:
     furnish(options.out, vocabulary)
     write_json(options.out / "training.json", {
         "command": "python -m assets.make.emoji_sd", "seed": seed, "minutes": options.minutes, "batch": options.batch,
+        "ways": options.ways,
         "glyphs": len(vocabulary), "device": describe(device), "stages": stages})
 
 

@@ -87,7 +87,7 @@ def linear(srgb: np.ndarray) -> np.ndarray:
 
 
 def encoded(light: np.ndarray) -> np.ndarray:
-    """sRGB values from light, both in [0, 1]."""
+    """SRGB values from light, both in [0, 1]."""
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.clip(light, 0, 1) ** (1 / 2.4) - 0.055)
 
 

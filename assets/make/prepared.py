@@ -1,6 +1,6 @@
 """Make the prepared pair of the first paint, with the bundled model on this machine.
 
-    python -m assets.make.prepared
+python -m assets.make.prepared
 """
 
 import json

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +94,8 @@ def indices(spans: Iterable[Sequence[int]]) -> list[int]:
     return [index for start, stop in spans for index in range(start, stop)]
 
 
-def named(net: nn.Module, classes: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
-    """The modules whose class, or a class it derives from, has one of the names."""
+def named(net: nn.Module, classes: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """The modules whose class, or a class it derives from, has one of the names. Their parts are known by the class."""
     for name, module in net.named_modules():
         if any(kind.__name__ in classes for kind in type(module).__mro__):
             yield name, module

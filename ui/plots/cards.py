@@ -16,10 +16,10 @@ def card(label: str, dense: str, pruned: str, how: str, better: str = "") -> str
 
 
 def cards(report: Mapping[str, Any] | None, live: tuple[float | None, float | None] = (None, None)) -> str:
-    """ms per step (live), speed-up, parameters, MACs and bytes."""
+    """Ms per step (live), speed-up, parameters, MACs and bytes."""
     a, b = live
     clock = card("ms per step, live", "—" if a is None else three(a), "—" if b is None else three(b),
-                 "median of the denoiser's calls while both drew in turn; previews are off the clock", "lower is better")
+                 "median of the denoiser's calls while both drew in turn, previews off the clock", "lower is better")
     speed = tag("div", tag("span", "speed-up", class_="label"), tag("span", "not measured yet", class_="waiting"),
                 tag("span", "live clocks are no measurement: they share the machine with the page", class_="how"),
                 class_="card", tabindex="0")

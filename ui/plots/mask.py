@@ -1,6 +1,7 @@
 """Pictures of what goes: density tiles and single weights, groups of M, units as a strip, the histogram of scores."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log10
 
 import numpy as np
@@ -53,7 +54,7 @@ def zoom(keep: np.ndarray, row: int, column: int, m: int = 0) -> Image.Image:
 
 def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | None) -> go.Figure:
     """How many weights have each score, on a logarithmic axis, with the threshold that divides them."""
-    centres = [(a * b) ** 0.5 if a > 0 else b for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    centres = [(a * b) ** 0.5 if a > 0 else b for a, b in pairwise(edges)]
     cut = threshold if threshold is not None else -1.0
     figure = go.Figure()
     for name, colour, shape, side in (("removed", "#b9b4ab", "/", True), ("kept", "#3a6ec8", "", False)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ui.plots.markup import counted, percent, png, tag, text, three
+from ui.plots.markup import counted, percent, tag, text, three
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def stage(dense: Side, pruned: Side, *, live: bool = False, differences: Sequenc
                    'aria-label="Wipe between dense on the left and pruned on the right">',
                    tag("span", "dense", class_="tagd"), tag("span", "pruned", class_="tagp"), class_="wiper")
         change = tag("div", grid(differences, f"difference: {described}", False),
-                     tag("p", "Difference in brightness, doubled: blue where dense is brighter, orange where pruned is.",
+                     tag("p", "Brightness, difference doubled: blue where dense is brighter, orange where pruned is.",
                          class_="hint"), class_="change")
         views = over + change
         names = (("sides", "Side by side"), ("wiper", "Wipe"), ("change", "Difference"))

@@ -1,0 +1,71 @@
+"""Write the README's tables from what the code and the measurements say.
+
+python -m assets.make.tables
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pruning
+from benchmarks.table import RESULTS, shown
+from pruning.criteria import CRITERIA
+from pruning.models import ASSETS
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def methods() -> str:
+    """Every method of this version."""
+    rows = ["| method | what the score is | units | options | source |", "| --- | --- | --- | --- | --- |"]
+    for row in pruning.methods():
+        label = (CRITERIA[row.name].__doc__ or "").strip().splitlines()[0]
+        options = ", ".join(f"`{name}={value}`" for name, value in row.options.items()) or "none"
+        paper = f"[{row.paper}](https://arxiv.org/abs/{row.paper.removeprefix('arXiv:')})" if row.paper else "baseline"
+        rows.append(f"| `{row.name}` | {label} | {', '.join(row.units)} | {options} | {paper} |")
+    return "\n".join(rows)
+
+
+def models() -> str:
+    """The bundled models' measured quality."""
+    sd, clip = (json.loads((ASSETS / name / "bars.json").read_text()) for name in ("emoji-sd", "emoji-clip"))
+    rows = [
+        ("`emoji-clip`: own caption first among 200, on real glyphs", f"{clip['top1']:.0%}", "90 %"),
+        ("`emoji-sd`: own caption first among 200, on 64 drawn pictures", f"{sd['top1']:.0%}", "50 %"),
+        ("`emoji-sd`: own caption among the first five", f"{sd['top5']:.0%}", ""),
+        ("`emoji-sd`: background in the asked colour", f"{sd['colour']:.0%}", "90 %"),
+        (f"autoencoder: mean PSNR at {sd['native_px']} px", f"{sd['psnr']:.1f} dB", "26 dB"),
+    ]
+    body = "\n".join(f"| {name} | {value.replace('%', ' %')} | {floor} |" for name, value, floor in rows)
+    return "| measured | value | floor |\n| --- | --- | --- |\n" + body
+
+
+def benchmark(name: str) -> str:
+    """One benchmark's last result, with the machine and the command."""
+    kept = json.loads((RESULTS / f"{name}.json").read_text())
+    columns = list(kept["rows"][0])
+    lines = [f"`{kept['command']}` on {kept['machine']}:", "", "| " + " | ".join(columns) + " |",
+             "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(shown(row[column]) for column in columns) + " |" for row in kept["rows"]]
+    return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """The text with every table between its marks made anew."""
+    made = {"methods": methods, "models": models,
+            **{file.stem: (lambda name=file.stem: benchmark(name)) for file in RESULTS.glob("*.json")}}
+
+    def one(match: re.Match[str]) -> str:
+        name = match.group(1)
+        return f"<!-- {name} -->\n{made[name]()}\n<!-- /{name} -->"
+
+    return re.sub(r"<!-- ([a-z]+) -->\n.*?<!-- /\1 -->", one, text, flags=re.S)
+
+
+def main() -> None:
+    """Rewrite the README."""
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What every benchmark does with its figures: a table on the screen, JSON beside it, and the machine on both."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pruning.clock import processor
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def machine() -> str:
+    """Processor, threads and versions."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, diffusers {version('diffusers')}"
+
+
+def publish(name: str, command: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows as a Markdown table and write them as JSON."""
+    columns = list(rows[0])
+    print(f"\n{name} ({machine()})\n")
+    print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(shown(row[column]) for column in columns) + " |")
+    RESULTS.mkdir(exist_ok=True)
+    body = {"benchmark": name, "command": command, "machine": machine(), "rows": list(rows)}
+    (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+
+def shown(value: Any) -> str:
+    """Three significant digits for numbers."""
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+
+
+def ratio(ours: Sequence[float], peer: Sequence[float], rounds: int = 4000) -> tuple[float, float, float]:
+    """(ratio of medians, low, high): the 95 % bootstrap interval over runs that were taken in turn."""
+    pairs = np.array([ours, peer])
+    draws = np.random.default_rng(0).integers(0, pairs.shape[1], (rounds, pairs.shape[1]))
+    medians = np.median(pairs[:, draws], axis=2)
+    low, high = np.percentile(medians[0] / medians[1], [2.5, 97.5])
+    return float(np.median(ours) / np.median(peer)), float(low), float(high)

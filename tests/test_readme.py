@@ -1,0 +1,41 @@
+"""The README's tables are what the code says, and its files and commands exist."""
+
+import re
+from pathlib import Path
+
+from assets.make import tables
+
+README = Path("README.md").read_text(encoding="utf-8")
+
+
+def test_tables_are_as_generated():
+    assert tables.filled(README) == README
+
+
+def test_pictures_exist():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert Path(path).exists(), path
+
+
+def test_the_example_method_works(tmp_path, tiny):
+    import pruning
+
+    source = re.search(r"```python\n(@CRITERIA\.add.*?)```", README, re.S)
+    assert source is not None
+    head = ("from dataclasses import dataclass\nfrom typing import ClassVar\nfrom pruning.criteria import CRITERIA\n"
+            "from pruning.registry import knob\nfrom pruning.scores import SiteScores\n")
+    try:
+        exec(head + source.group(1), {"__name__": "example"})
+        plan = pruning.plan(tiny, "row-norm", ratio=0.5, power=2)
+        assert plan.recipe.method == "row-norm"
+    finally:
+        pruning.CRITERIA.pop("row-norm", None)
+
+
+def test_the_front_matter_suits_a_space():
+    front = README.split("---")[1]
+    for line in ("sdk: gradio", "python_version: 3.12.12", "app_file: app.py"):
+        assert line in front
+    version = re.search(r"sdk_version: (\d+\.\d+)", front)
+    assert version is not None
+    assert f"gradio>={version.group(1)}," in Path("requirements.txt").read_text()

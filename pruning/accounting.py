@@ -75,12 +75,12 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     sites = list(find(start, step.recipe.units))
     layers = tuple(_layer(site, step, plan.skipped, after, base, cut) for site in sites)
     free = [layer for layer, site in zip(layers, sites, strict=True) if not protected(site, step.recipe)]
-    stored = next(before.net.parameters()).dtype
+    stored = written_as(before.net)
     return Report(
         {"ratio": step.recipe.ratio, "of": step.recipe.of},
         {"total": sum(layer.units for layer in free), "gone": sum(layer.gone for layer in free)},
         params, macs,
-        {"dense": weight(before.net), "pruned": weight(after.net), "dtype": str(stored).removeprefix("torch.")},
+        {"dense": weight(before.net, stored), "pruned": weight(after.net, stored), "dtype": str(stored).removeprefix("torch.")},
         speed(step, macs, measured), {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
 
 
@@ -108,9 +108,23 @@ def total(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def weight(net: nn.Module) -> int:
-    """Bytes of the tensors that ``save`` writes at the type in memory; the files add a header of names and shapes."""
-    return sum(t.numel() * t.element_size() for t in net.state_dict().values())
+def weight(net: nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of the tensors in files of a type; the files add a header of names and shapes."""
+    return sum(t.numel() * (dtype.itemsize if t.is_floating_point() else t.element_size())
+               for t in net.state_dict().values())
+
+
+def written_as(net: nn.Module) -> torch.dtype:
+    """The type that ``save`` writes: float16 when every value survives it exactly, else the type in memory."""
+    tensors = [t for t in net.state_dict().values() if t.is_floating_point()]
+    return torch.float16 if all(map(survives, tensors)) else tensors[0].dtype
+
+
+def survives(tensor: Tensor) -> bool:
+    """Whether float16 holds every value exactly. A tensor without values holds none that could be lost."""
+    if tensor.dtype == torch.float16 or tensor.device.type == "meta":
+        return True
+    return bool((tensor.half().to(tensor.dtype) == tensor).all())
 
 
 def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], after: Subject, costs: Costs,

@@ -5,6 +5,7 @@ Norms, activations and biases are not counted, as is usual.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -112,6 +113,11 @@ def architecture(net: nn.Module) -> tuple:
             tuple((name, tuple(p.shape)) for name, p in net.named_parameters()), tuple(sorted(settings.items())))
 
 
+def products(ops: Mapping[Any, int]) -> int:
+    """MACs of the operators that attention is made of; linear layers use one of them for some memory layouts."""
+    return sum(flops for op, flops in ops.items() if "attention" in str(op) or "bmm" in str(op)) // 2
+
+
 def _pass(net: nn.Module, example: Example) -> Costs:
     """One forward pass without values."""
     twin = on_meta(net).eval()
@@ -129,16 +135,18 @@ def _pass(net: nn.Module, example: Example) -> Costs:
         twin(**inputs)
     for hook in hooks:
         hook.remove()
-    uses, attention = {}, {}
+    uses: dict[str, int] = {}
+    attention: Counter[str] = Counter()
     for path, ops in counter.get_flop_counts().items():
         name = path.removeprefix(type(twin).__name__ + ".")
         module = modules.get(name)
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             uses[f"{name}.weight"] = sum(ops.values()) // 2 // module.weight.numel()
-        elif own := sum(n for op, n in ops.items() if "attention" in str(op) or "bmm" in str(op)):
-            attention[name] = own // 2
-    attention.pop("Global", None)
-    attention.pop(type(twin).__name__, None)
+            while name := name.rpartition(".")[0]:  # what is around it counts it, too
+                attention[name] -= products(ops)
+        elif name and module is not None:
+            attention[name] += products(ops)
+    attention = +attention  # those above zero
     innermost = {name: macs for name, macs in attention.items()
                  if not any(other.startswith(name + ".") for other in attention)}
     return Costs(shapes, uses, innermost, tuple(order), example, known=True)

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from pruning import folders
+from pruning.accounting import written_as
 from pruning.errors import Refused
 from pruning.spread import kept_pattern
-from pruning.subject import log, module_at, plan_of, with_plan
+from pruning.subject import DENOISERS, log, module_at, plan_of, with_plan
 from pruning.surgery import known_units, slice_units
 from pruning.types import Plan, PlanStep
 from pruning.units.catalog import find
@@ -39,6 +40,7 @@ def read(folder: Path, dtype: torch.dtype | None) -> Any:
     """
     held = folders.examine(folder)
     plan = Plan.from_json((folder / PLAN).read_text("utf-8", errors="replace")) if (folder / PLAN).exists() else None
+    dtype = dtype or _stored(folder)
     how: dict[str, Any] = {"torch_dtype": dtype, "variant": held.variant, "use_safetensors": True,
                            "local_files_only": True}
     with _in_words(folder):
@@ -50,6 +52,13 @@ def read(folder: Path, dtype: torch.dtype | None) -> Any:
         _check_zeros(pipe, plan)
         with_plan(pipe, plan)
     return pipe
+
+
+def _stored(folder: Path) -> torch.dtype:
+    """The type of the denoiser's tensors in the files; one type for all parts, or they cannot work together."""
+    files = sorted(file for root in (*DENOISERS, ".") for file in (folder / root).glob("*.safetensors"))
+    with safe_open(files[0], "pt") as tensors:
+        return tensors.get_tensor(next(iter(tensors.keys()))).dtype
 
 
 @contextmanager
@@ -142,6 +151,8 @@ def write(pipe: Any, folder: str | Path) -> Path:
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".saving-"))
     try:
         halved(pipe).save_pretrained(part, safe_serialization=True)
+        for config in part.glob("*/config.json"):  # float32, or plain from_pretrained mixes types and fails
+            config.write_text(config.read_text("utf-8").replace('"dtype": "float16"', '"dtype": "float32"'), "utf-8")
         plan = plan_of(pipe)
         if plan:
             (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
@@ -175,7 +186,7 @@ def halved(pipe: Any) -> Any:
     parts = {"": pipe} if isinstance(pipe, nn.Module) else {
         name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     for part in parts.values():
-        if not all(survives(tensor) for tensor in part.state_dict().values()):
+        if written_as(part) != torch.float16:
             log.info("saved in the type in memory: some values do not survive float16")
             return pipe
     half = {}
@@ -189,10 +200,3 @@ def halved(pipe: Any) -> Any:
     for name, part in half.items():
         setattr(twin, name, part)
     return twin
-
-
-def survives(tensor: torch.Tensor) -> bool:
-    """Whether float16 holds every value exactly."""
-    if not tensor.is_floating_point() or tensor.dtype == torch.float16:
-        return True
-    return bool((tensor.half().to(tensor.dtype) == tensor).all())

@@ -26,7 +26,7 @@ WORDS = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "b</w>": 3, "a": 
 def unet(seed=0, **changes):
     """Four levels as in SD-1.5; every self-attention has 4 heads, every norm 8 groups."""
     torch.manual_seed(seed)
-    tiny = {"sample_size": 8, "block_out_channels": (16, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 8,
+    tiny = {"sample_size": 16, "block_out_channels": (16, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 8,
             "cross_attention_dim": 32, "attention_head_dim": 4}  # the number of heads, whatever its name says
     return exact_in_half(UNet2DConditionModel(**tiny | changes))
 
@@ -42,10 +42,10 @@ def exact_in_half(net):
 
 
 def pipeline(seed=0):
-    """A StableDiffusionPipeline of half a million weights: latents of 8 x 8, pictures of 16 x 16, 8 tokens."""
+    """A StableDiffusionPipeline of half a million weights: latents of 16 x 16, pictures of 32 x 32, 8 tokens."""
     net = unet(seed)
     vae = AutoencoderKL(block_out_channels=(16, 32), down_block_types=("DownEncoderBlock2D",) * 2,
-                        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, latent_channels=4, sample_size=16)
+                        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, latent_channels=4, sample_size=32)
     text = CLIPTextConfig(vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
                           num_attention_heads=4, max_position_embeddings=8, bos_token_id=0, eos_token_id=1)
     pipe = StableDiffusionPipeline(
@@ -84,7 +84,7 @@ def output(pipe, component=""):
     net, noise = module_at(pipe, component), torch.Generator().manual_seed(5)
     match type(net).__name__:
         case "UNet2DConditionModel":
-            return net(torch.randn(2, 4, 8, 8, generator=noise), torch.tensor([7, 700]),
+            return net(torch.randn(2, 4, 16, 16, generator=noise), torch.tensor([7, 700]),
                        encoder_hidden_states=torch.randn(2, 8, 32, generator=noise)).sample
         case "Decoder":
             return net(torch.randn(2, 4, 8, 8, generator=noise))

@@ -121,7 +121,7 @@ def test_the_report_has_the_keys_of_the_design(tiny):
         "speed": {"theory", "reachable", "measured", "why"}, "fingerprint": {"dense", "pruned"}}
     assert {key for layer in value["layers"] for key in layer} == {
         "name", "kind", "units", "gone", "params_gone", "macs_gone", "requested", "reason"}
-    assert value["macs"]["counted_at"] == {"latent": 8, "tokens": 8, "batch": 1}
+    assert value["macs"]["counted_at"] == {"latent": 16, "tokens": 8, "batch": 1}
     assert value["requested"] == {"ratio": 0.5, "of": "units"}
     assert value["speed"]["measured"] is None
 
@@ -139,7 +139,7 @@ def test_a_width_report_adds_up(tiny, component, units, spread):
     assert report.macs["dense"] - report.macs["pruned"] == sum(layer.macs_gone for layer in report.layers)
     assert report.units["gone"] == sum(layer.gone for layer in report.layers)
     assert report.units["total"] == sum(layer.units for layer in report.layers)
-    assert report.bytes["pruned"] == 4 * report.params["pruned"]
+    assert report.bytes["pruned"] == 2 * report.params["pruned"]
     assert report.speed["theory"] == report.speed["reachable"] == report.macs["dense"] / report.macs["pruned"]
     assert report.fingerprint["dense"] != report.fingerprint["pruned"]
     assert all(0 <= layer.gone < layer.units for layer in report.layers)
@@ -160,7 +160,7 @@ def test_a_report_of_weights_adds_up(tiny, how):
     by_layer = sum(layer.macs_gone for layer in report.layers)
     assert 0 <= report.macs["dense"] - report.macs["nonzero"] - by_layer < 0.001 * report.macs["dense"]
     assert abs(report.units["gone"] / report.units["total"] - plan.recipe.ratio) < 1e-3
-    assert report.bytes["dense"] == report.bytes["pruned"] == 4 * report.params["dense"]
+    assert report.bytes["dense"] == report.bytes["pruned"] == 2 * report.params["dense"]
     assert report.speed["theory"] == report.macs["dense"] / report.macs["nonzero"]
     assert report.speed["reachable"] in (1.0, None)
     left_alone = {layer.name: layer for layer in report.layers if layer.reason}
@@ -227,7 +227,7 @@ def test_a_bare_model_is_reported_as_a_pipeline_is(tiny):
     _, _, bare = made(net, ratio=0.5, units="width")
     _, _, whole = made(tiny, ratio=0.5, units="width")
     assert (bare.params, bare.units, bare.bytes) == (whole.params, whole.units, whole.bytes)
-    assert bare.macs["counted_at"] == {"latent": 8, "tokens": 77, "batch": 1}
+    assert bare.macs["counted_at"] == {"latent": 16, "tokens": 77, "batch": 1}
     assert bare.macs["dense"] > whole.macs["dense"]
 
 

@@ -80,7 +80,8 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
         {"ratio": step.recipe.ratio, "of": step.recipe.of},
         {"total": sum(layer.units for layer in free), "gone": sum(layer.gone for layer in free)},
         params, macs,
-        {"dense": weight(before.net, stored), "pruned": weight(after.net, stored), "dtype": str(stored).removeprefix("torch.")},
+        {"dense": weight(before.net, stored), "pruned": weight(after.net, stored),
+         "dtype": str(stored).removeprefix("torch.")},
         speed(step, macs, measured), {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
 
 

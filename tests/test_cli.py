@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import pruning
 from pruning import store
-from pruning.__main__ import DRAW, KINDS, REQUEST, main
+from pruning.__main__ import main
+from pruning.flags import DRAW, KINDS, REQUEST
 from pruning.subject import plan_of
 from pruning.types import Plan, Shot
 
@@ -124,7 +125,7 @@ def test_inspect_expands_lists_of_blocks(done, tiny_folder):
     blocks = {block["name"]: block for block in done("inspect", tiny_folder)["blocks"]}
     assert {"conv_in", "down_blocks.0", "mid_block", "up_blocks.3", "conv_out"} <= set(blocks)
     assert "down_blocks" not in blocks
-    assert blocks["conv_in"] == {"name": "conv_in", "params": 4 * 16 * 9 + 16, "macs": 4 * 16 * 9 * 64,
+    assert blocks["conv_in"] == {"name": "conv_in", "params": 4 * 16 * 9 + 16, "macs": 4 * 16 * 9 * 16 ** 2,
                                  "units": {"weight": 4 * 16 * 9, "head": 0, "neuron": 0, "channel": 0}}
     assert blocks["down_blocks.0"]["units"]["head"] == 8  # one transformer block: two attentions of 4 heads
 

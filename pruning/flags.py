@@ -1,0 +1,114 @@
+"""Flags of the command line, made from the arguments of the public functions and the knobs of the methods."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pruning.criteria import CRITERIA
+from pruning.errors import Refused
+from pruning.images import SAMPLERS
+from pruning.registry import knobs
+from pruning.types import DEFAULT_PROTECT, Shot
+from pruning.units.catalog import FINDERS
+
+KINDS = ("weight", "head", "neuron", "channel")  # what ``inspect`` counts
+
+
+class Flag(NamedTuple):
+    """An argument of a public function as a flag. Values are read after parsing: a bad one is refused, not usage."""
+
+    read: Callable[[str], Any]
+    help: str
+    many: bool = False
+
+
+REQUEST = {
+    "method": Flag(str, "see `methods` (magnitude)"),
+    "ratio": Flag(float, "the share to remove, from 0 up to but not including 1"),
+    "component": Flag(str, "such as text_encoder or vae.decoder (the denoiser)"),
+    "units": Flag(str, f"what goes: {', '.join([*FINDERS, 'width'])} (weight)"),
+    "pattern": Flag(str, "N:M keeps N of each M neighbours along the inputs, such as 2:4"),
+    "of": Flag(str, "what the ratio is a share of (units)"),
+    "spread": Flag(str, "how the ratio is divided: layer or global (layer)"),
+    "protect": Flag(str, f"glob of modules to leave alone, repeatable; none releases all ({' '.join(DEFAULT_PROTECT)})",
+                    many=True),
+    "only": Flag(str, "glob of the modules that may be pruned, repeatable", many=True),
+    "overrides": Flag(str, "another ratio for some modules, repeatable; the longest glob wins", many=True),
+    "seed": Flag(int, "of random choices (0)"),
+}
+DRAW = {
+    "prompts": Flag(str, "what to draw, repeatable", many=True),
+    "negative": Flag(str, "what to stay away from"),
+    "seed": Flag(int, "of the noise; picture i starts from seed + i (0)"),
+    "steps": Flag(int, f"denoising steps ({Shot.steps})"),
+    "guidance": Flag(float, f"how strongly the prompt is followed ({Shot.guidance:g})"),
+    "sampler": Flag(str, f"{', '.join(SAMPLERS)} ({Shot.sampler})"),
+    "images": Flag(int, f"pictures per prompt ({Shot.images})"),
+}
+SPELLED = {"overrides": ("override", "GLOB=RATIO"), "prompts": ("prompt", "TEXT")}  # what can be given several times
+
+
+def spelled(name: str) -> tuple[str, str]:
+    """A flag's name on the command line, and what stands for its value in the help."""
+    return SPELLED.get(name, (name, name.upper()))
+
+
+def add(parser: Any, flags: dict[str, Flag], required: tuple[str, ...] = ()) -> None:
+    """Give a parser some flags. What is not given is not in the result."""
+    for name, flag in flags.items():
+        option, value = spelled(name)
+        parser.add_argument(f"--{option}", dest=name, metavar=value, help=flag.help.replace("%", "%%"),
+                            action="append" if flag.many else "store", default=argparse.SUPPRESS,
+                            required=name in required)
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """Give a command the arguments of ``pruning.plan``."""
+    add(parser.add_argument_group("what to remove"), REQUEST)
+    add(parser.add_argument_group("options of methods"), method_knobs())
+
+
+def method_knobs() -> dict[str, Flag]:
+    """The knobs of all methods as flags; a method refuses those that it does not have."""
+    flags: dict[str, Flag] = {}
+    for method, part in sorted(CRITERIA.items()):
+        for knob in knobs(part):
+            choices = f": {', '.join(knob.metadata['choices'])}" if knob.metadata["choices"] else ""
+            text = f"{method}: {knob.metadata['help']}{choices} ({knob.default})"
+            flags[knob.name] = Flag(str, f"{flags[knob.name].help}; {text}" if knob.name in flags else text)
+    return flags
+
+
+def given(args: argparse.Namespace, flags: dict[str, Flag]) -> dict[str, Any]:
+    """The flags that were given, as values.
+
+    Raises:
+        Refused: a value cannot be read.
+    """
+    values = {}
+    for name, flag in flags.items():
+        if hasattr(args, name):
+            text = getattr(args, name)
+            values[name] = tuple(text) if flag.many else read(name, flag.read, text)
+    return values
+
+
+def read(name: str, kind: Callable[[str], Any], text: str) -> Any:
+    """A value of a kind, or a refusal that says what would be one."""
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number, such as 4" if kind is int else "a number, such as 0.5"
+        raise Refused(f"{name} cannot be {text!r}.", f"It is {what}.") from None
+
+
+def request(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of ``pruning.plan``."""
+    values = given(args, REQUEST | method_knobs())
+    if values.get("protect") == ("none",):
+        values["protect"] = ()
+    pairs = [text.rpartition("=") for text in values.pop("overrides", ())]
+    if wrong := [ratio for glob, _, ratio in pairs if not glob]:
+        raise Refused(f"override cannot be {wrong[0]!r}.", "It reads GLOB=RATIO, such as 'mid_block*=0.2'.")
+    values["overrides"] = {glob: read(f"override {glob}", float, ratio) for glob, _, ratio in pairs}
+    return values

@@ -1,0 +1,70 @@
+"""The command line's results for people: short tables. ``--json`` has the same in full."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pruning.flags import KINDS
+
+Result = dict[str, Any]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Aligned columns; numbers to the right, with thousands set apart."""
+    text = [[f"{cell:,}" if isinstance(cell, int) else str(cell or "") for cell in row] for row in rows]
+    width = [max(map(len, column)) for column in zip(head, *text, strict=True)]
+    right = [any(isinstance(row[i], int) for row in rows) for i in range(len(head))]
+    lines = [[cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, width, right, strict=True)]
+             for line in (head, *text)]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def methods(result: Result) -> str:
+    """The methods as a table."""
+    rows = [(m["name"], m["family"], " ".join(m["units"]), " ".join(f"{k}={v}" for k, v in m["options"].items()),
+             m["paper"]) for m in result["methods"]]
+    return table(("method", "family", "units", "options", "paper"), rows)
+
+
+def inspected(result: Result) -> str:
+    """The blocks as a table under the totals."""
+    size = result["input"]
+    macs = "MACs are not counted for this class" if result["macs"] is None else (
+        f"{result['macs']:,} MACs at latent {size['latent']}, {size['tokens']} tokens, batch {size['batch']}; "
+        f"{result['macs_linear_conv']:,} of them in linear layers and convolutions")
+    rows = [(b["name"], b["params"], b["macs"], *(b["units"][kind] for kind in KINDS))
+            for b in result["blocks"] if b["params"]]
+    return (f"{' '.join(filter(None, (result['model'], result['component'], result['class'])))}\n"
+            f"{result['params']:,} parameters\n{macs}\n\n"
+            + table(("block", "params", "macs", *(f"{kind}s" for kind in KINDS)), rows))
+
+
+def report(result: Result) -> str:
+    """What was asked for and what came of it."""
+    units, rows = result["units"], []
+    for name in ("params", "macs", "bytes"):
+        row = result[name]
+        rows.append((name, row["dense"], row["pruned"], row.get("nonzero")))
+    layers = [(layer["name"], layer["units"], layer["gone"], f"{layer['gone'] / layer['units']:.1%}",
+               layer["reason"]) for layer in result["layers"]]
+    written = result.get("folder") or result.get("plan")
+    return (table(("layer", "units", "gone", "share", "why"), layers)
+            + f"\n\nasked for {result['requested']['ratio']:.1%} of {result['requested']['of']}; "
+            f"gone {units['gone']:,} of {units['total']:,}\n\n" + table(("", "dense", "pruned", "not zero"), rows)
+            + f"\n\n{_speed(result['speed'])}" + (f"\n\nwritten to {written}" if written else ""))
+
+
+def _speed(speed: Result) -> str:
+    theory = "" if speed["theory"] is None else f"in theory {speed['theory']:.2f} times as fast; not measured yet. "
+    return f"{theory}{speed['why']}"
+
+
+def drawn(result: Result) -> str:
+    """The files, and the live clock."""
+    return "\n".join([*result["files"], f"{result['live_ms_per_step']:.1f} ms a step, taken live"])
+
+
+def compared(result: Result) -> str:
+    """The report, the live clock of both, and the files."""
+    live = ", ".join(f"{side} {ms:.1f}" for side, ms in result["live_ms_per_step"].items())
+    return "\n".join([report(result), "", f"ms a step, taken live while both were drawn in turn: {live}", "",
+                      *result["files"]])

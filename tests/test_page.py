@@ -10,6 +10,7 @@ from hub_stub import HubStub
 import app
 from pruning.types import Shot
 from ui import device, page, setup
+from ui.kept import Kept
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
         "sampler": "ddim", "images": 1}
@@ -119,7 +120,7 @@ def test_what_a_component_cannot_lose_is_greyed_out_with_the_reason():
 
 
 def test_bounded_caches_forget_the_oldest():
-    kept = device.Kept(100)
+    kept = Kept(100)
     for name in "abc":
         kept.get_or(name, lambda name=name: (name.upper(), 40))
     assert list(kept) == ["b", "c"]

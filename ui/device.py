@@ -6,8 +6,7 @@ numbers and small pictures. One lock serves everyone: it is held for a step at a
 
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -23,6 +22,7 @@ from pruning.scores import Scores
 from pruning.subject import LABELS, components, subject
 from pruning.types import Plan, Recipe, Shot
 from pruning.units.catalog import why_not
+from ui.kept import GB, Kept
 from ui.plots import mask as pictures
 from ui.plots.layers import Layer
 from ui.plots.markup import png
@@ -30,24 +30,6 @@ from ui.plots.pair import Side, difference
 
 PUBLIC = bool(os.environ.get("SPACE_ID"))
 ALLOWED = tuple(filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(",")))
-GB = 1 << 30
-
-
-class Kept(OrderedDict[Any, Any]):
-    """The values used last, at most ``limit`` bytes of them (the newest always stays)."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self.limit, self.sizes = limit, dict[Any, int]()
-
-    def get_or(self, key: Any, make: Callable[[], tuple[Any, int]]) -> Any:
-        """The value for a key, made if it is not there; ``make`` gives it with its size in bytes."""
-        if key not in self:
-            self[key], self.sizes[key] = make()
-            while len(self) > 1 and sum(self.sizes.values()) > self.limit:
-                self.sizes.pop(self.popitem(last=False)[0])
-        self.move_to_end(key)
-        return self[key]
 
 
 LOCK, LOADING = threading.RLock(), threading.RLock()

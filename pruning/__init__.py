@@ -108,9 +108,9 @@ def generate(pipe: Any, shot: Shot) -> Iterator[images.Event]:
     return images.draw(pipe, shot)
 
 
-def measure(pipe: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measured:
+def measure(dense: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measured:
     """Milliseconds per step of both, interleaved, with intervals."""
-    return clock.interleaved(pipe, pruned, shot, repeats)
+    return clock.interleaved(dense, pruned, shot, repeats)
 
 
 def save(pipe: Any, folder: str | Path) -> Path:

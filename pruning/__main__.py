@@ -25,7 +25,7 @@ import pruning
 from pruning import flags, images, planning, printed, store
 from pruning.accounting import total
 from pruning.costs import trace
-from pruning.errors import Later, Refused
+from pruning.errors import Later, Refused, in_words
 from pruning.images import Drawn, Stepped
 from pruning.subject import log, plan_of, subject
 from pruning.surgery import check
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with redirect_stdout(sys.stderr), _logged():
             result = args.run(args)
     except KeyboardInterrupt:
-        return _failed(args, Refused("Stopped.", "Nothing is left half done."))
+        return _failed(args, Refused("Stopped.", "Files that were finished stay."))
     except Refused as error:
         return _failed(args, error)
     except (OSError, MemoryError, torch.OutOfMemoryError) as error:
@@ -59,15 +59,6 @@ def _failed(args: argparse.Namespace, error: Refused) -> int:
     else:
         print(error, file=sys.stderr)
     return 1
-
-
-def in_words(error: BaseException) -> Refused:
-    """What the system reports, as a sentence."""
-    if not isinstance(error, OSError):
-        return Refused("There is not enough memory for this.", "Choose a smaller model, or fewer images at once.")
-    why = error.strerror or str(error).splitlines()[0]
-    where = f"{error.filename}: " if error.filename else ""
-    return Refused(f"{where}{why.rstrip('.')}.", "Check the path, its permissions and the space on the disk.")
 
 
 @contextmanager

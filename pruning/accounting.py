@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from pruning.costs import Costs, on_meta, trace
 from pruning.errors import Refused
-from pruning.spread import parse_pattern, protected, ratio_of
+from pruning.spread import gone, parse_pattern, protected, ratio_of, snapped
 from pruning.subject import Subject, fingerprint, subject
 from pruning.surgery import carried_out
 from pruning.types import Plan, PlanStep
 from pruning.units.catalog import find
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import Site
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,17 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     start = _start(before, plan)
     base = costs if start is before.net else trace(start, before.example)
     sites = list(find(start, step.recipe.units))
-    layers = tuple(_layer(site, step, plan.skipped, after, base, cut) for site in sites)
+    layers = tuple(_layer(site, step, plan.skipped, base) for site in sites)
     free = [layer for layer, site in zip(layers, sites, strict=True) if not protected(site, step.recipe)]
-    stored = written_as(before.net)
+    stored = written_as(dense)
     return Report(
         {"ratio": step.recipe.ratio, "of": step.recipe.of},
         {"total": sum(layer.units for layer in free), "gone": sum(layer.gone for layer in free)},
         params, macs,
         {"dense": weight(before.net, stored), "pruned": weight(after.net, stored),
          "dtype": str(stored).removeprefix("torch.")},
-        speed(step, macs, measured), {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
+        speed(step, macs, measured, next(after.net.parameters()).device.type),
+        {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
 
 
 def _start(before: Subject, plan: Plan) -> nn.Module:
@@ -115,9 +116,10 @@ def weight(net: nn.Module, dtype: torch.dtype) -> int:
                for t in net.state_dict().values())
 
 
-def written_as(net: nn.Module) -> torch.dtype:
-    """The type that ``save`` writes: float16 when every value survives it exactly, else the type in memory."""
-    tensors = [t for t in net.state_dict().values() if t.is_floating_point()]
+def written_as(pipe: Any) -> torch.dtype:
+    """The type that ``save`` writes: float16 when every value of all parts survives it, else the type in memory."""
+    parts = [pipe] if isinstance(pipe, nn.Module) else [p for p in pipe.components.values() if isinstance(p, nn.Module)]
+    tensors = [t for part in parts for t in part.state_dict().values() if t.is_floating_point()]
     return torch.float16 if all(map(survives, tensors)) else tensors[0].dtype
 
 
@@ -128,31 +130,24 @@ def survives(tensor: Tensor) -> bool:
     return bool((tensor.half().to(tensor.dtype) == tensor).all())
 
 
-def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], after: Subject, costs: Costs,
-           cut: Costs) -> LayerReport:
+def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], costs: Costs) -> LayerReport:
     entry = step.decision.sites.get(site.name)
-    gone = params = macs = 0
+    params, macs = 0, 0
     own = ratio_of(site, step.recipe)
     requested = step.recipe.ratio if own is None else own
+    count = gone(step.decision, site)
     if entry is not None and step.decision.kind == "keep":
-        kept = sum(stop - start for start, stop in entry)
-        gone = site.units - kept
-        params, macs = (whole - part for whole, part in zip(costs.count(), costs.count({site: kept}), strict=True))
+        left = costs.count({site: site.units - count})
+        params, macs = (whole - part for whole, part in zip(costs.count(), left, strict=True))
     elif entry is not None:
-        tensor: Tensor = after.net.get_parameter(site.tensor)
-        gone = params = int(tensor.numel() - torch.count_nonzero(tensor))
-        macs = gone * cut.uses.get(site.tensor, 0)
-    reason = skipped.get(site.name)
-    alone = step.recipe.spread == "layer" or own is not None  # else its share was never asked for
-    if reason is None and alone and site.kind not in WEIGHTS and abs(gone / site.units - requested) > 0.005:
-        per = site.units // site.quota
-        reason = (f"snapped to whole channels of {site.quota} norm groups" if site.quota > 1 else
-                  f"snapped to whole {site.kind}s: steps of {1 / per:.1%}")
-    return LayerReport(site.name, site.kind, site.units, gone, params, macs if costs.known else None,
+        params, macs = count, count * costs.uses.get(site.tensor, 0)
+    reason = skipped.get(site.name) or snapped(site, count, step.recipe)
+    return LayerReport(site.name, site.kind, site.units, count, params, macs if costs.known else None,
                        0.0 if site.name in skipped else requested, reason)
 
 
-def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[str, Any]:
+def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None,
+          device: str) -> dict[str, Any]:
     """Theory: MACs that are not zero. Reachable: what this device's kernels can make of it. Measured: the clock."""
     if macs["dense"] is None:
         return {"theory": None, "reachable": None, "measured": measured,
@@ -161,7 +156,7 @@ def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] |
     if step.decision.kind == "keep":
         return {"theory": theory, "reachable": macs["dense"] / max(1, macs["pruned"]), "measured": measured,
                 "why": "The layers are smaller, so every kernel does less."}
-    if step.decision.kind == "pattern" and torch.cuda.is_available():
+    if step.decision.kind == "pattern" and device == "cuda":
         n, m = parse_pattern(step.recipe.pattern or "2:4")
         return {"theory": theory, "reachable": None, "measured": measured,
                 "why": f"The {n}:{m} kernels of this GPU were not probed, and they serve linear layers only."}

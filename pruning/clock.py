@@ -63,9 +63,14 @@ def machine(pipe: Any) -> str:
     """Device, type, threads and versions, in words."""
     net = pipe.unet
     device = torch.cuda.get_device_name() if net.device.type == "cuda" else (
-        f"{processor()}, {torch.get_num_threads()} threads")
+        f"{processor()}, {counted(torch.get_num_threads())}")
     dtype = str(net.dtype).removeprefix("torch.")
     return f"{device}, {dtype}, torch {torch.__version__}, diffusers {version('diffusers')}"
+
+
+def counted(threads: int) -> str:
+    """Threads in words."""
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def processor() -> str:

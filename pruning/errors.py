@@ -12,6 +12,15 @@ class Refused(ValueError):
         self.message, self.remedy = message, remedy
 
 
+def in_words(error: BaseException) -> Refused:
+    """What the system reports (no memory, a path that cannot be read), as a sentence."""
+    if not isinstance(error, OSError):
+        return Refused("There is not enough memory for this.", "Choose a smaller model, or fewer images at once.")
+    why = error.strerror or str(error).splitlines()[0]
+    where = f"{error.filename}: " if error.filename else ""
+    return Refused(f"{where}{why.rstrip('.')}.", "Check the path, its permissions and the space on the disk.")
+
+
 class Later(Refused, NotImplementedError):
     """A part of the public face that is not built yet."""
 

@@ -7,6 +7,7 @@ own colours, so that no decoder runs between steps.
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ SAMPLERS = {"ddim": "DDIMScheduler", "dpm++": "DPMSolverMultistepScheduler", "eu
 class Origin:
     """Which model made a picture, read off the model when the picture was made."""
 
-    weights: str  # the denoiser's fingerprint
+    weights: str  # the fingerprint of everything that draws: text encoder, denoiser, decoder
     params: int
     zeros: int
 
@@ -113,7 +114,7 @@ def origin(pipe: Any) -> Origin:
     parts = [subject(pipe, name).net for name in ("unet", "text_encoder", "vae.decoder")]
     state = [p for part in parts for p in part.parameters()]
     zeros = sum(int(p.numel() - torch.count_nonzero(p)) for p in state)
-    prints = "-".join(fingerprint(part)[1] for part in parts)
+    prints = sha256("".join(fingerprint(part)[1] for part in parts).encode()).hexdigest()[:16]
     return Origin(prints, sum(p.numel() for p in state), zeros)
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from pruning.errors import Later, Refused
@@ -35,6 +36,8 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
         raise Later(f"The bundled model {source}")
     if source in SLUGS:
         raise Later(f"The architecture folder {source}")
+    if weights != "trained":
+        raise Later(f"weights={weights!r} for {source}")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if source in BUNDLED:
         folder = ASSETS / source
@@ -44,9 +47,8 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
         raise Refused(f"There is no model {source!r}: no bundled name, no folder and no hub id.",
                       f"Bundled: {', '.join(BUNDLED)}. A hub id reads owner/name.")
     else:
-        folder = hub.fetch(source)
-    if weights != "trained":
-        raise Later(f"weights={weights!r} for {source}")
+        # In float32, half-precision files take twice their size, and a pruned copy of the denoiser comes on top.
+        folder = hub.fetch(source, limit_bytes=psutil.virtual_memory().available * 2 // 5 if device == "cpu" else None)
     if dtype is None and device == "cpu":
         dtype = torch.float32
     pipe = store.read(folder, dtype)

@@ -1,6 +1,6 @@
 """A request resolved on one model: score, divide the ratio, write down what goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pruning.criteria import CRITERIA
@@ -46,13 +46,20 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise Refused(f"{'The ratio' if glob == 'ratio' else f'The ratio for {glob}'} cannot be {share!r}.",
                           "It is the share to remove, from 0 up to but not including 1, such as 0.5.")
+    if not 0 <= seed < 1 << 31:
+        raise Refused(f"seed cannot be {seed}.", f"It runs from 0 to {(1 << 31) - 1}.")
     if units == "nm" and overrides:
         raise Refused("N:M removes the same share everywhere, so overrides do not apply.", "Use protect or only.")
     looked_at = subject(pipe, component, seed)
     set_options = tuple((f.name, getattr(criterion, f.name)) for f in knobs(type(criterion)))
     assert ratio is not None  # the loop above refused a missing one
     return Recipe(source_of(pipe), looked_at.component, method, set_options, units, pattern, float(ratio), of, spread,
-                  tuple(protect), tuple(only), tuple(sorted((overrides or {}).items())), calibration, seed)
+                  globs(protect), globs(only), tuple(sorted((overrides or {}).items())), calibration, seed)
+
+
+def globs(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Globs, of which a lone one may be a plain string."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def pattern_ratio(pattern: str, ratio: float | None) -> float:

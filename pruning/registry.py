@@ -74,8 +74,13 @@ def checked(knob: Field, value: Any) -> Any:
     kind: Any = type(default)
     choices, low, high = (knob.metadata[key] for key in ("choices", "low", "high"))
     try:
-        value = kind(value) if not isinstance(default, bool) else value in (True, "true", "True", "1", 1)
-    except (TypeError, ValueError):
+        if kind is bool:
+            value = {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+        elif kind is int and float(value) != int(float(value)):
+            raise ValueError
+        else:
+            value = kind(value)
+    except (TypeError, ValueError, KeyError):
         raise Refused(f"{knob.name} takes a {type(default).__name__}, not {value!r}.", f"{default!r} works.") from None
     if choices and value not in choices:
         raise Refused(f"{knob.name} cannot be {value!r}.", f"Choose one of {', '.join(choices)}.")

@@ -44,7 +44,7 @@ class Sketch:
         """The sketch of a site's values."""
         bins = keys(values).flatten() >> LOW
         first = int(bins.min())
-        return cls(first, torch.bincount(bins - first))
+        return cls(first, torch.bincount(bins - first).cpu())
 
     def edges(self) -> Tensor:
         """The scores at which the bins begin, (bins + 1,) float32."""
@@ -62,6 +62,12 @@ class Scores:
     sketches: Mapping[str, Sketch]  # of weight sites
     values: Mapping[str, Tensor]  # of larger units
     calibration: Any = None
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that sketches and values take."""
+        return sum(t.numel() * t.element_size() for t in (*(s.counts for s in self.sketches.values()),
+                                                          *self.values.values()))
 
     def stream(self, sites: Iterable[str]) -> Iterable[SiteScores]:
         """The values again, site by site."""

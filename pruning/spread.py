@@ -4,7 +4,7 @@ Knows scores and counts; no network, no tensors of weights. Ties go in storage o
 higher ratio always removes a superset.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import ceil, floor
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pruning.errors import Refused
-from pruning.scores import BINS, LOW, Scores, Sketch, keys
+from pruning.scores import BINS, LOW, Scores, keys
 from pruning.types import Decision, Recipe
-from pruning.units.site import Site, ranges
+from pruning.units.site import WEIGHTS, Site, ranges
 
 SPREADS = ("layer", "global")
 
@@ -53,8 +53,8 @@ def by_ratio(sites: Sequence[Site], recipe: Recipe) -> list[tuple[list[Site], fl
 # Single weights: a threshold per site.
 
 
-def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, tuple[int, int]]:
-    """The ``count`` lowest of all weights of some sites, as (key, how many exactly at the key stay) per site.
+def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, list[int]]:
+    """The ``count`` lowest of all weights of some sites: per site [key, how many exactly at it stay, how many go].
 
     One look at the sketches finds the bin that the cut falls in; one pass over the values finds the key within it.
     """
@@ -72,10 +72,11 @@ def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, tuple
     cut = int(torch.searchsorted(merged.cumsum(0), torch.tensor(missing), right=False)) if missing else 0
     at_key = missing - int(merged[:cut].sum())
     result = {}
-    for site, counts in zip(sites, inside, strict=True):
-        gone = min(at_key, int(counts[cut]))
-        at_key -= gone
-        result[site.name] = (((first + place) << LOW) + cut, int(counts[cut]) - gone)
+    for site, sketch, counts in zip(sites, sketches, inside, strict=True):
+        level = min(at_key, int(counts[cut]))
+        at_key -= level
+        gone = int(sketch.counts[: max(0, first + place - sketch.first)].sum()) + int(counts[:cut].sum()) + level
+        result[site.name] = [((first + place) << LOW) + cut, int(counts[cut]) - level, gone]
     return result
 
 
@@ -88,7 +89,7 @@ def _inside(scores: Scores, site: Site, place: int) -> Tensor:
     (scored,) = scores.stream([site.name])
     found = keys(scored.values).flatten()
     found = found[(found >> LOW) == place] & ((1 << LOW) - 1)
-    return torch.bincount(found, minlength=1 << LOW)
+    return torch.bincount(found, minlength=1 << LOW).cpu()
 
 
 def kept_weights(values: Tensor, key: int, at_key: int) -> Tensor:
@@ -182,28 +183,28 @@ def decide(scores: Scores, recipe: Recipe) -> tuple[Decision, dict[str, str]]:
         thresholds: dict[str, list[int]] = {}
         for sites, ratio in by_ratio(free, recipe):
             count = share(sum(site.units for site in sites), ratio)
-            thresholds |= {name: list(cut) for name, cut in lowest(scores, sites, count).items()}
+            thresholds |= lowest(scores, sites, count)
         return Decision("threshold", thresholds), skipped
     return _keep(scores, free, recipe), skipped
 
 
 def _keep(scores: Scores, free: Sequence[Site], recipe: Recipe) -> Decision:
     kept: dict[str, list[list[int]]] = {}
-    gone, asked = 0, []
+    total, asked = 0, []
     for sites, ratio in by_ratio(free, recipe):
         ranked = [Bundles.of(site, scores.values[site.name]) for site in sites]
         asked += [(ranked, ratio)] if ratio > 0 else []
         for bundles, count in zip(ranked, bundles_gone(ranked, ratio), strict=True):
-            gone += count
+            total += count
             if count:
                 kept[bundles.site.name] = ranges(bundles.kept(count))
-    if asked and not gone:
+    if asked and not total:
         raise _too_coarse(asked)
     return Decision("keep", kept)
 
 
 def _too_coarse(asked: Sequence[tuple[Sequence[Bundles], float]]) -> Refused:
-    """Name the smallest ratio that would remove something, rounded up so that it does."""
+    """Name the share of the smallest thing that can go, rounded up so that it does."""
     firsts = []
     for ranked, ratio in asked:
         if several := [b for b in ranked if len(b.score) > 1]:
@@ -215,30 +216,32 @@ def _too_coarse(asked: Sequence[tuple[Sequence[Bundles], float]]) -> Refused:
         return Refused("Nothing can go: each layer has a single unit and keeps it.", "Choose another kind of unit.")
     count, text = max(firsts)
     return Refused(f"{text} is less than one.",
-                   f"The nearest ratio that removes something is {ceil(1000 / count - 1e-9) / 1000:.1%}.")
+                   f"One of {count} is {ceil(1000 / count - 1e-9) / 1000:.1%}.")
 
 
-def gone_shares(decision: Decision, catalog_sites: Iterable[Site], sketches: Mapping[str, Sketch]) -> dict[str, int]:
-    """How many units of each site go; exact for larger units and patterns, from sketches for thresholds."""
-    result = {}
-    for site in catalog_sites:
-        entry = decision.sites.get(site.name)
-        if entry is None:
-            result[site.name] = 0
-        elif decision.kind == "keep":
-            result[site.name] = site.units - sum(stop - start for start, stop in entry)
-        elif decision.kind == "pattern":
-            n, m = parse_pattern(entry)
-            result[site.name] = site.units // m * (m - n)
-        else:
-            result[site.name] = _below(sketches[site.name], entry[0])
-    return result
-
-
-def _below(sketch: Sketch, key: int) -> int:
-    """How many keys lie below one, to within the bin that it falls in (shared out evenly inside)."""
-    place, inside = (key >> LOW) - sketch.first, (key & ((1 << LOW) - 1)) / (1 << LOW)
-    if place < 0:
+def gone(decision: Decision, site: Site) -> int:
+    """How many units of a site go. Exact."""
+    entry = decision.sites.get(site.name)
+    if entry is None:
         return 0
-    whole = int(sketch.counts[:place].sum())
-    return whole + (round(inside * int(sketch.counts[place])) if place < len(sketch.counts) else 0)
+    if decision.kind == "keep":
+        return site.units - sum(stop - start for start, stop in entry)
+    if decision.kind == "pattern":
+        n, m = parse_pattern(entry)
+        return site.units // m * (m - n)
+    return entry[2]
+
+
+def snapped(site: Site, count: int, recipe: Recipe) -> str | None:
+    """Why a site of larger units loses another share than was asked of it; None when it does not."""
+    own = ratio_of(site, recipe)
+    if site.kind in WEIGHTS or (recipe.spread != "layer" and own is None):  # of a ranking, no share was asked for
+        return None
+    asked = recipe.ratio if own is None else own
+    if abs(count / site.units - asked) <= 0.005:
+        return None
+    if share(site.units // site.quota, asked) == site.units // site.quota:
+        return "keeps its best, so that something is left"
+    if site.quota > 1:
+        return f"snapped to whole channels of {site.quota} norm groups"
+    return f"snapped to whole {site.kind}s: steps of {1 / site.units:.1%}"

@@ -40,10 +40,10 @@ def read(folder: Path, dtype: torch.dtype | None) -> Any:
     """
     held = folders.examine(folder)
     plan = Plan.from_json((folder / PLAN).read_text("utf-8", errors="replace")) if (folder / PLAN).exists() else None
-    dtype = dtype or _stored(folder)
     how: dict[str, Any] = {"torch_dtype": dtype, "variant": held.variant, "use_safetensors": True,
                            "local_files_only": True}
     with _in_words(folder):
+        how["torch_dtype"] = dtype = dtype or _stored(folder, held)
         rebuilt = {root: _rebuilt(folder, held, root, plan, dtype) for root in _touched(plan)}
         pipe = rebuilt[""] if "" in rebuilt else held.kind.from_pretrained(folder, **how, **rebuilt)
     if not isinstance(pipe, nn.Module):
@@ -54,10 +54,10 @@ def read(folder: Path, dtype: torch.dtype | None) -> Any:
     return pipe
 
 
-def _stored(folder: Path) -> torch.dtype:
+def _stored(folder: Path, held: folders.Contents) -> torch.dtype:
     """The type of the denoiser's tensors in the files; one type for all parts, or they cannot work together."""
-    files = sorted(file for root in (*DENOISERS, ".") for file in (folder / root).glob("*.safetensors"))
-    with safe_open(files[0], "pt") as tensors:
+    files = [name for root in (*DENOISERS, *held.components) for name in held.weights(root)]
+    with safe_open(folder / files[0], "pt") as tensors:
         return tensors.get_tensor(next(iter(tensors.keys()))).dtype
 
 
@@ -185,10 +185,9 @@ def halved(pipe: Any) -> Any:
     """The pipeline in float16 when nothing is lost by that, else as it is; the given one is not changed."""
     parts = {"": pipe} if isinstance(pipe, nn.Module) else {
         name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
-    for part in parts.values():
-        if written_as(part) != torch.float16:
-            log.info("saved in the type in memory: some values do not survive float16")
-            return pipe
+    if written_as(pipe) != torch.float16:
+        log.info("saved in the type in memory: some values do not survive float16")
+        return pipe
     half = {}
     for name, part in parts.items():
         memo: dict[int, Any] = {id(t): nn.Parameter(t.detach().half(), False) for t in part.parameters()}

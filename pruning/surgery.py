@@ -13,7 +13,7 @@ from pruning.spread import kept_pattern, kept_weights, parse_pattern
 from pruning.subject import Subject, fingerprint, log, plan_of, shell, subject, with_plan
 from pruning.types import Plan, PlanStep
 from pruning.units import head
-from pruning.units.catalog import find
+from pruning.units.catalog import catalog, find
 from pruning.units.channel import KeptGroupNorm
 from pruning.units.site import Site, indices
 
@@ -67,8 +67,8 @@ def fits(site: Site, kind: str, entry: Any) -> bool:
         if kind == "pattern":
             return site.inputs % parse_pattern(entry)[1] == 0
         if kind == "threshold":
-            key, kept = entry
-            return 0 <= key < 1 << 31 and 0 <= kept <= site.units
+            key, kept, count = entry
+            return 0 <= key < 1 << 31 and 0 <= kept <= site.units and 0 <= count <= site.units
         edges = [edge for start, stop in entry for edge in (start, stop)]
         if not edges or edges != sorted(edges) or edges[0] < 0 or edges[-1] > site.units:
             return False
@@ -98,14 +98,14 @@ def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
 def kept_masks(looked_at: Subject, step: PlanStep, names: list[str]) -> Iterator[tuple[Site, Tensor]]:
     """Which weights of some weight sites stay: (site, (rows, inputs) bool), resolved again from their scores."""
     recipe = step.recipe
-    sites = {site.name: site for site in find(looked_at.net, recipe.units)}
+    some = catalog(looked_at.net, recipe.units, looked_at.example, looked_at.label).only(*names)
     criterion = CRITERIA.make(recipe.method, dict(recipe.options))
-    for scored in criterion(looked_at, [sites[name] for name in names], recipe.calibration):
+    for scored in criterion(looked_at, some, recipe.calibration):
         entry = step.decision.sites[scored.site.name]
         if step.decision.kind == "pattern":
             yield scored.site, kept_pattern(scored.values, entry)
         else:
-            yield scored.site, kept_weights(scored.values, *entry)
+            yield scored.site, kept_weights(scored.values, *entry[:2])
 
 
 def put(net: nn.Module, tensor: str, value: Tensor) -> None:

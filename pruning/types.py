@@ -81,8 +81,8 @@ class Decision:
     """What goes, in the smallest form that can be resolved again on the same model.
 
     ``sites`` maps a site's name to
-    - ``threshold``: ``[key, kept]`` where a weight goes when its key (the bits of its float32 score) is below, and of
-      the weights exactly at it the last ``kept`` in storage order stay;
+    - ``threshold``: ``[key, kept, gone]`` where a weight goes when its key (the bits of its float32 score) is below,
+      and of the weights exactly at it the last ``kept`` in storage order stay; ``gone`` go in all;
     - ``pattern``: ``"N:M"``, N kept of each M neighbours along the inputs;
     - ``keep``: ``[[start, stop], ...]``, the half-open index ranges of the units that stay.
     """
@@ -175,7 +175,8 @@ class Shot:
             object.__setattr__(self, "prompts", (self.prompts,))
         if not self.prompts:
             raise Refused("There are no prompts.", 'Give one or more; "" is one, too.')
-        limits = (("steps", self.steps, 1, 1000), ("images", self.images, 1, 64), ("guidance", self.guidance, 0, 50))
+        limits = (("steps", self.steps, 1, 1000), ("images", self.images, 1, 64), ("guidance", self.guidance, 0, 50),
+                  ("seed", self.seed, 0, (1 << 31) - 1))
         for name, value, low, high in limits:
             if not low <= value <= high:
                 raise Refused(f"{name} cannot be {value}.", f"It runs from {low} to {high}.")

@@ -65,7 +65,7 @@ def pick(page, group, words):
 
 def achieved(page, name):
     row = page.locator("#achieved .row", has=page.locator(".name", has_text=re.compile(rf"^{name}$")))
-    return float(row.locator(".figure").inner_text().removesuffix(" %"))
+    return float(row.locator(".figure").inner_text().split(" %")[0])
 
 
 def steps(page, count):
@@ -103,6 +103,7 @@ def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):
     page.keyboard.press("Tab")
     page.wait_for_function("document.querySelector('#achieved').innerText.includes('60.0 %')")
     assert achieved(page, "units") == pytest.approx(60, abs=0.1)
+    assert achieved(page, "params") == achieved(page, "disk") == 0
     page.wait_for_selector("#stale p")
     assert "earlier plan" in page.locator("#stale").inner_text()
     page.locator("#generate").click()
@@ -136,12 +137,21 @@ def test_masks_of_every_family(open_page):
     before = page.locator("#detail figure img").nth(1).get_attribute("src")
     page.locator("#detail img.tiles").click(position={"x": 5, "y": 5})
     page.wait_for_function("before => document.querySelectorAll('#detail figure img')[1].src !== before", arg=before)
+    corner = page.locator("#detail figure img").nth(1).get_attribute("src")
+    page.locator("#detail img.tiles").click()  # in the middle, where there is room to move
+    page.wait_for_function("before => document.querySelectorAll('#detail figure img')[1].src !== before", arg=corner)
+    page.locator("#detail button.look").focus()
+    before = page.locator("#detail figure img").nth(1).get_attribute("src")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("before => document.querySelectorAll('#detail figure img')[1].src !== before", arg=before)
     keep(page, "masks-weights")
     pick(page, "family", "N:M")
     page.wait_for_selector("#detail .group")
     assert "weights stay" in page.locator("#detail").inner_text()
     keep(page, "masks-nm")
     pick(page, "family", "Width")
+    assert page.locator("#layers .filter").input_value() == "attn1 to_q"  # a new plan does not lose it
+    page.locator("#layers .filter").fill("")
     page.locator("#layers .layer", has_text="channels").first.click()
     page.wait_for_selector("#detail .strip")
     assert "norm groups" in page.locator("#detail").inner_text()
@@ -203,4 +213,4 @@ def test_a_narrow_window_does_not_scroll_sideways(open_page, look):
 def test_dark(open_page):
     page = open_page(look="dark")
     keep(page, "dark")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 18, 24)"

@@ -63,7 +63,7 @@ def test_a_real_pair_is_measured(tiny):
         assert 0 < low <= median <= high
     assert measured.repeats == 2
     assert "float32" in measured.taken_on
-    assert "1 threads" in measured.taken_on
+    assert "1 thread," in measured.taken_on
     assert same(before, state(tiny))
     plan = pruning.plan(tiny, ratio=0.5, units="width")
     assert pruning.report(tiny, smaller, plan, measured=measured).speed["measured"] == measured.to_dict()

@@ -97,10 +97,29 @@ def test_the_dense_pipeline_is_as_it_was_after_all_that(url):
     assert fingerprint(subject(pruning.load("emoji-sd")).net) == before
 
 
-def test_events_that_touch_weights_share_one_queue():
-    drawn = [fn for fn in app.demo.fns.values() if fn.concurrency_id == "model"]
-    assert len(drawn) >= 2
-    assert {fn.concurrency_limit for fn in drawn} == {1}
+def test_drawing_has_one_queue_for_everyone():
+    by_name = {fn.api_name: fn for fn in app.demo.fns.values()}
+    assert (by_name["generate"].concurrency_id, by_name["generate"].concurrency_limit) == ("model", 1)
+    assert by_name["load"].concurrency_id != "model"
+
+
+def test_two_drawings_in_turn_give_what_each_gives_alone():
+    shots = (device.recipe("emoji-sd", ratio=0.5), Shot("pizza", steps=3, seed=1)), (
+        device.recipe("emoji-sd", ratio=0.25, units="width"), Shot("rocket", steps=3, seed=2))
+    alone = [list(device.pair(*shot))[-1] for shot in shots]
+    both = [device.pair(*shot) for shot in shots]
+    frames = list(zip(*both, strict=True))[-1]
+    for one, other in zip(alone, frames, strict=True):
+        assert (one.dense.pictures, one.pruned.pictures) == (other.dense.pictures, other.pruned.pictures)
+
+
+def test_the_pair_of_an_earlier_plan_is_marked():
+    asked = FakeSetup()
+    shown = {"recipe": device.recipe("emoji-sd", ratio=0.5).to_dict()}
+    assert page.aged(asked, [0.5], shown) == ""
+    assert "earlier plan" in page.aged(asked, [0.6], shown)
+    assert "earlier plan" in page.aged(asked, [1.5], shown)
+    assert page.aged(asked, [0.6], {"recipe": None}) == ""
 
 
 def test_the_first_paint_is_not_empty():
@@ -126,6 +145,7 @@ def test_bounded_caches_forget_the_oldest():
     assert list(kept) == ["b", "c"]
     assert kept.get_or("b", lambda: ("never", 0)) == "B"
     kept.get_or("d", lambda: ("D", 1000))
+    assert kept.look("b") is None
     assert list(kept) == ["d"]
 
 
@@ -180,21 +200,24 @@ def test_a_hub_refusal_leaves_the_model_in_use(hub, tiny_folder, fault, sentence
     assert "some/bad" not in device.PIPES
 
 
-def test_running_out_of_memory_is_a_sentence(monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_running_out_of_memory_is_a_sentence(monkeypatch, error):
     def full(*_):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        raise error
         yield
 
     monkeypatch.setattr(page.compare, "drawn", full)
-    frames = list(page.generated(FakeSetup(), ["a", "", 0, 2, 3, "ddim", 1], []))
+    shown = {"stage": "the last pair", "cards": "its cards"}
+    frames = list(page.generated(FakeSetup(), shown, ["a", "", 0, 2, 3, "ddim", 1], [0.5]))
     assert "not enough memory" in frames[-1][2]
+    assert frames[-1][:2] == ("the last pair", "its cards")
 
 
 class FakeSetup:
     """Only what ``generated`` asks of the setup."""
 
     def asked(self, values):
-        return "emoji-sd", {}
+        return "emoji-sd", {"ratio": values[0]}
 
 
 def test_four_images_a_side(url):
@@ -208,7 +231,11 @@ def test_closing_a_drawing_halfway_leaves_the_engine_as_it_was():
     events = device.pair(wanted, Shot("red heart", steps=5))
     next(events)
     events.close()
-    assert device.LOCK.acquire(blocking=False)
-    device.LOCK.release()
+    free: list[bool] = []
+    visitor = threading.Thread(target=lambda: free.append(device.LOCK.acquire(timeout=5)))  # a lock knows its thread
+    visitor.start()
+    visitor.join()
+    assert free == [True]
+    device.LOCK = threading.RLock()
     *_, last = device.pair(wanted, Shot("red heart", steps=2))
     assert last.done

@@ -36,6 +36,8 @@ def test_the_front_matter_suits_a_space():
     front = README.split("---")[1]
     for line in ("sdk: gradio", "python_version: 3.12.12", "app_file: app.py"):
         assert line in front
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert set(re.findall(r"color(?:From|To): (\w+)", front)) <= colours
     version = re.search(r"sdk_version: (\d+\.\d+)", front)
     assert version is not None
     assert f"gradio>={version.group(1)}," in Path("requirements.txt").read_text()

@@ -16,7 +16,7 @@ from pruning.scores import Sketch, keys
 from pruning.spread import (
     Bundles,
     bundles_gone,
-    gone_shares,
+    gone,
     kept_pattern,
     kept_weights,
     parse_pattern,
@@ -224,7 +224,7 @@ def test_a_bundle_takes_one_channel_of_each_norm_group():
 def test_bundles_of_all_layers_go_in_one_order_and_each_layer_keeps_its_best():
     low = Bundles.of(channels(4, 2), torch.tensor([1.0, 2.0, 1.0, 2.0]))  # bundles of 2 worth 1 and 2
     high = Bundles.of(channels(3, 1), torch.tensor([5.0, 3.0, 4.0]))
-    assert [bundles_gone([low, high], ratio) for ratio in (0.2, 0.3, 3 / 7, 0.99)] == [[0, 0], [1, 0], [1, 1], [1, 2]]
+    assert [bundles_gone([high, low], ratio) for ratio in (0.2, 0.3, 3 / 7, 0.99)] == [[0, 0], [0, 1], [1, 1], [2, 1]]
     assert [bundles_gone([high], ratio) for ratio in (0.1, 0.2, 0.5, 0.99)] == [[0], [1], [2], [2]]
 
 
@@ -320,19 +320,18 @@ def test_ratio_zero_changes_nothing(tiny):
 
 @pytest.mark.parametrize("how", [{"units": "width", "ratio": 0.5}, {"pattern": "2:4"}, {"ratio": 0.37},
                                  {"ratio": 0.6, "spread": "global"}])
-def test_shares_for_the_chart_fit_what_goes(tiny, how):
+def test_a_decision_says_exactly_how_many_units_go(tiny, how):
     plan = pruning.plan(tiny, **how)
-    scores = pruning.score(tiny, "magnitude", units=plan.recipe.units)
-    decision = plan.steps[0].decision
-    shares = gone_shares(decision, scores.catalog, scores.sketches)
-    report = pruning.report(tiny, pruning.apply(tiny, plan), plan)
-    assert sum(shares.values()) > 0
-    for layer in report.layers:
-        slack = 0
-        if decision.kind == "threshold" and layer.name in decision.sites:  # exact to within one bin of the histogram
-            sketch, key = scores.sketches[layer.name], decision.sites[layer.name][0]
-            slack = int(sketch.counts[(key >> 15) - sketch.first :][:1].sum())
-        assert abs(shares[layer.name] - layer.gone) <= slack
+    scores, decision = pruning.score(tiny, "magnitude", units=plan.recipe.units), plan.steps[0].decision
+    smaller = pruning.apply(tiny, plan).unet
+    for site in scores.catalog:
+        left = smaller.get_parameter(site.tensor)
+        if decision.kind == "keep":
+            lost = (tiny.unet.get_parameter(site.tensor).shape[0] - left.shape[0]) // site.members[0].size
+            assert site.members[0].axis == 1 or gone(decision, site) == lost
+        else:
+            assert gone(decision, site) == int((left == 0).sum() - (tiny.unet.get_parameter(site.tensor) == 0).sum())
+    assert sum(gone(decision, site) for site in scores.catalog) > 0
 
 
 def test_share_rounds_to_the_nearest_and_halves_up():

@@ -44,14 +44,22 @@ element.addEventListener('click', event => {
   element.querySelectorAll('[data-site]').forEach(b => b.setAttribute('aria-pressed', String(b === button)));
   trigger('select', {site: button.dataset.site});
 });
-element.addEventListener('input', event => {
-  if (!event.target.matches('.filter')) return;
-  element.dataset.filter = event.target.value;
-  const words = event.target.value.toLowerCase().split(/\\s+/);
+let wanted = '';
+const filter = () => {
+  const words = wanted.toLowerCase().split(/\\s+/);
   element.querySelectorAll('[data-site]').forEach(b => {
     const text = (b.dataset.site + ' ' + b.textContent).toLowerCase();
     b.hidden = !words.every(w => text.includes(w));
   });
+};
+element.addEventListener('input', event => {
+  if (!event.target.matches('.filter')) return;
+  wanted = event.target.value;
+  filter();
+});
+watch('value', () => {
+  const box = element.querySelector('.filter');
+  if (box) { box.value = wanted; filter(); }
 });
 """
 
@@ -73,13 +81,28 @@ element.addEventListener('input', event => {
 watch('value', () => show(chosen));
 """
 
-# The mask picture: a click gives the place as shares of its width and height.
+# The mask picture: a click gives the place as shares of its width and height; arrow keys move it.
 PLACE = """
-const say = (image, x, y) => trigger('select', {x, y});
+let place = {x: 0.5, y: 0.5};
+const look = next => {
+  place = {x: Math.min(1, Math.max(0, next.x)), y: Math.min(1, Math.max(0, next.y))};
+  trigger('select', place);
+};
 element.addEventListener('click', event => {
   const image = event.target.closest('img.tiles');
   if (!image) return;
   const box = image.getBoundingClientRect();
-  say(image, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+  look({x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height});
+});
+element.addEventListener('keydown', event => {
+  const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
+  if (!step || !event.target.matches('button.look')) return;
+  event.preventDefault();
+  element.dataset.focus = 'yes';
+  look({x: place.x + step[0] / 16, y: place.y + step[1] / 16});
+});
+watch('value', () => {
+  if (element.dataset.focus === 'yes') element.querySelector('button.look')?.focus({preventScroll: true});
+  element.dataset.focus = '';
 });
 """

@@ -10,8 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from pruning.models import vocabulary
-from pruning.types import Shot
+from pruning.errors import Refused
+from pruning.models import BUNDLED, bars, vocabulary
+from pruning.types import Recipe, Shot
 from ui import clicks, device, words
 from ui.controls import choice, option
 from ui.plots import cards as card_plots
@@ -22,7 +23,7 @@ EXAMPLES = ("red heart on a blue background", "cat face on a pink background", "
             "rocket on a purple background", "smiling face with sunglasses on a white background")
 SAMPLERS = (("ddim", "DDIM"), ("dpm++", "DPM-Solver++"), ("euler", "Euler"), ("unipc", "UniPC"))
 PREPARED = Path(__file__).resolve().parent.parent / "assets" / "prepared" / "pair.json"
-MOST = {"steps": 100, "images": 4}
+MOST = {"steps": 50, "images": 4}
 
 
 @dataclass
@@ -56,8 +57,12 @@ class Compare:
 def shot(values: Sequence[Any]) -> Shot:
     """The shot of the components' values."""
     prompt, negative, seed, steps, guidance, sampler, images = values
-    return Shot(prompt or "", negative or "", int(seed or 0), min(int(steps), MOST["steps"]), float(guidance), sampler,
-                min(int(images), MOST["images"]))
+    for name, value in (("steps", steps), ("images", images), ("guidance", guidance)):
+        if value is None:
+            raise Refused(f"{name} is empty.", "Drag its slider or type a number.")
+        if value > MOST.get(name, value):
+            raise Refused(f"{name} cannot be {value} on the page.", f"It runs from 1 to {MOST[name]}.")
+    return Shot(prompt or "", negative or "", int(seed or 0), int(steps), float(guidance), sampler, int(images))
 
 
 def build_prompt() -> dict[str, Any]:
@@ -80,16 +85,17 @@ def build_prompt() -> dict[str, Any]:
 
 def build(asked: dict[str, Any]) -> Compare:
     """The tab itself."""
-    first = prepared()
+    first, usual = prepared(), bars(BUNDLED[0])
     stale = gr.HTML("", elem_id="stale", elem_classes="stale")
     stage = gr.HTML(first["stage"], js_on_load=clicks.STAGE, elem_id="stage")
     cards = gr.HTML(first["cards"], elem_id="cards")
     with gr.Accordion("Drawing: steps, guidance, sampler, images", open=False):
         with gr.Row():
-            steps = gr.Slider(1, 50, value=20, step=1, label="Steps", elem_id="steps")
-            guidance = gr.Slider(1, 10, value=3, step=0.5, label="Guidance", elem_id="guidance")
+            steps = gr.Slider(1, MOST["steps"], usual.get("steps", 20), step=1, label="Steps", elem_id="steps")
+            guidance = gr.Slider(1, 10, usual.get("guidance", 3), step=0.5, label="Guidance", elem_id="guidance")
             images = gr.Slider(1, MOST["images"], value=1, step=1, label="Images a side", elem_id="images")
-        sampler = choice("Sampler", [option(*row) for row in SAMPLERS], "ddim", look="tabs", elem_id="sampler")
+        sampler = choice("Sampler", [option(*row) for row in SAMPLERS], usual.get("sampler", "ddim"), look="tabs",
+                         elem_id="sampler")
         negative = gr.Textbox("", label="Negative prompt", elem_id="negative", max_lines=2,
                               info="What the pictures should not show. It works when guidance is above 1.")
     return Compare(**asked, stale=stale, stage=stage, cards=cards, steps=steps, guidance=guidance, sampler=sampler,
@@ -130,7 +136,8 @@ def prepared() -> dict[str, Any]:
             "Press Generate to run it on this machine.")
     return {"stage": pair_plots.stage(dense, pruned, differences=kept["differences"], note=note,
                                       described=kept["prompt"]),
-            "cards": card_plots.cards(kept["report"], (dense.ms, pruned.ms)), "recipe": None}
+            "cards": card_plots.cards(kept["report"], (dense.ms, pruned.ms)),
+            "recipe": Recipe.from_dict(kept["recipe"]).to_dict()}
 
 
 def keep(frame: device.Frame) -> dict[str, Any]:

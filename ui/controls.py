@@ -31,6 +31,8 @@ def control(method: str, knob: Field) -> gr.components.Component:
                         elem_id=f"option-{method}-{label}")
     if isinstance(default, bool):
         return gr.Checkbox(default, label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
+    if isinstance(default, str):
+        return gr.Textbox(default, label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
     return gr.Slider(knob.metadata["low"], knob.metadata["high"], value=default, step=knob.metadata["step"],
                      label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
 

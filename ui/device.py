@@ -22,6 +22,7 @@ from pruning.scores import Scores
 from pruning.subject import LABELS, components, subject
 from pruning.types import Plan, Recipe, Shot
 from pruning.units.catalog import why_not
+from pruning.units.site import indices
 from ui.kept import GB, Kept
 from ui.plots import mask as pictures
 from ui.plots.layers import Layer
@@ -29,8 +30,7 @@ from ui.plots.markup import png
 from ui.plots.pair import Side, difference
 
 PUBLIC = bool(os.environ.get("SPACE_ID"))
-ALLOWED = tuple(filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(",")))
-
+ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", "").split(","))))
 
 LOCK, LOADING = threading.RLock(), threading.RLock()
 PIPES, SCORES, PLANS, PRUNED = Kept(12 * GB), Kept(GB // 2), Kept(GB // 8), Kept(2 * GB)
@@ -44,18 +44,22 @@ class Opened:
     source: str
     where: str  # device, threads, type
     components: tuple[tuple[str, str], ...]  # (path, label)
-    px: int | None
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a recipe would do, before anything is done."""
+    """What a recipe would do, before anything is done: shares of what the component has.
+
+    ``zeros`` and ``zero_macs`` count what stays in place as zeros; ``params``, ``macs`` and ``disk`` what really goes.
+    """
 
     units: float
     params: float
     macs: float | None
     disk: float
     layers: tuple[Layer, ...]
+    zeros: float = 0.0
+    zero_macs: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -105,8 +109,9 @@ def pipeline(source: str) -> Any:
     if PUBLIC and source not in models.BUNDLED and source not in ALLOWED:
         raise Refused("This public page runs its bundled and listed models only.",
                       "Duplicate the Space, or run it on your machine, to load others.")
-    if source in PIPES:  # a download by somebody else must not hold up a model that is there
-        return PIPES[source]
+    found = PIPES.look(source)
+    if found is not None:  # a download by somebody else must not hold up a model that is there
+        return found
     with LOADING:
         return PIPES.get_or(source, lambda: (pipe := pruning.load(source), nbytes(pipe)))
 
@@ -123,8 +128,7 @@ def open_model(source: str) -> Opened:
     dtype = str(next(net.parameters()).dtype).removeprefix("torch.")
     named = tuple((path, LABELS.get(path, "Model").removeprefix("The ").capitalize().replace("U-net", "U-Net")
                    .replace("Vae", "VAE")) for path in components(pipe))
-    size = getattr(getattr(net, "config", None), "sample_size", None)
-    return Opened(source, f"{where}, {dtype}", named, size * getattr(pipe, "vae_scale_factor", 1) if size else None)
+    return Opened(source, f"{where}, {dtype}", named)
 
 
 def cpu(threads: int) -> str:
@@ -148,7 +152,7 @@ def scores(wanted: Recipe) -> Scores:
     """Scores for a recipe, taken once."""
     pipe = pipeline(wanted.model)
     with LOCK:
-        return SCORES.get_or(wanted.scoring, lambda: (planning.scored(pipe, wanted), 1 << 22))
+        return SCORES.get_or(wanted.scoring, lambda: (taken := planning.scored(pipe, wanted), taken.nbytes))
 
 
 def plan(wanted: Recipe) -> Plan:
@@ -169,29 +173,26 @@ def pruned(wanted: Recipe) -> Any:
 
 
 def outlook(wanted: Recipe) -> Outlook:
-    """What a recipe would do: shares in total and per layer, counted from scores and shapes."""
+    """What a recipe would do: shares in total and per layer, counted from the plan and the shapes."""
     decided, scored = plan(wanted), scores(wanted)
     catalog, decision = scored.catalog, decided.steps[-1].decision
-    gone = spread.gone_shares(decision, catalog, scored.sketches)
-    free = [site for site in catalog if site.name not in decided.skipped]
+    gone = {site.name: spread.gone(decision, site) for site in catalog}
+    free = [site for site in catalog if not spread.protected(site, wanted)]
     units = sum(gone[site.name] for site in free) / max(1, sum(site.units for site in free))
-    rows = tuple(Layer(site.name, site.kind, site.units, gone[site.name], decided.skipped.get(site.name))
-                 for site in catalog)
+    reasons = {site.name: decided.skipped.get(site.name) or spread.snapped(site, gone[site.name], wanted)
+               for site in catalog}
+    rows = tuple(Layer(site.name, site.kind, site.units, gone[site.name], reasons[site.name]) for site in catalog)
     params, macs = catalog.costs.count()
     if decision.kind == "keep":
         after = catalog.count({name: site.units - gone[name] for name, site in catalog.sites.items() if gone[name]})
         share = 1 - after[0] / params
-        return Outlook(units, share, 1 - after[1] / macs if macs else None, share, rows, snapped(wanted, units))
-    zero_macs = sum(gone[site.name] * catalog.costs.uses.get(site.tensor, 0) for site in catalog)
-    return Outlook(units, sum(gone.values()) / params, zero_macs / macs if macs else None, 0.0, rows,
+        note = "Units are whole, so layers snap to the nearest step that they have: Masks says where."
+        return Outlook(units, share, 1 - after[1] / macs if macs else None, share, rows,
+                       notes=(note,) if abs(units - wanted.ratio) > 0.005 else ())
+    idle = sum(gone[site.name] * catalog.costs.uses.get(site.tensor, 0) for site in catalog)
+    return Outlook(units, 0.0, 0.0 if macs else None, 0.0, rows, sum(gone.values()) / params,
+                   idle / macs if macs else None,
                    ("The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself.",))
-
-
-def snapped(wanted: Recipe, units: float) -> tuple[str, ...]:
-    """A sentence when whole heads, neurons and norm groups cannot meet the ratio."""
-    if abs(units - wanted.ratio) < 0.005:
-        return ()
-    return ("Heads are whole and norm groups lose equally, so layers snap to the nearest step they have.",)
 
 
 def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame]:
@@ -235,7 +236,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
     title = name if reason is None else f"{name} ({reason})"
     if name in scored.values:
         values = scored.values[name]
-        kept = set(kept_units(entry, site.units))
+        kept = set(indices(entry)) if entry is not None else set(range(site.units))
         keep = tuple(u in kept for u in range(site.units))
         return MaskView(site.kind, title, len(kept), site.units, scores=tuple(values.tolist()), keep=keep,
                         quota=site.quota)
@@ -246,7 +247,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
     else:
         with LOCK:
             ((_, found),) = surgery.kept_masks(looked_at, step, [name])
-        stays = found.numpy()
+        stays = found.cpu().numpy()
     m = spread.parse_pattern(wanted.pattern)[1] if wanted.pattern and entry is not None else 0
     across, down = at or (0.5, 0.5)
     row, column = (min(n - 1, int(n * share)) for n, share in zip(weight.shape, (down, across), strict=True))
@@ -262,7 +263,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
 
 
 def coarser(counts: torch.Tensor, edges: torch.Tensor, most: int = 60) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The histogram in at most ``most`` bins, without the empty tail of the smallest scores."""
+    """The histogram in at most ``most`` bins, without the long tail of the smallest 0.1 % of scores."""
     share = counts.cumsum(0) / counts.sum()
     first = int((share < 0.001).sum())
     first = min(first, max(0, len(counts) - 2))
@@ -270,11 +271,6 @@ def coarser(counts: torch.Tensor, edges: torch.Tensor, most: int = 60) -> tuple[
     starts = list(range(first, len(counts), step))
     merged = tuple(int(counts[s : s + step].sum()) for s in starts)
     return merged, (*(float(edges[s]) for s in starts), float(edges[-1]))
-
-
-def kept_units(entry: Any, units: int) -> list[int]:
-    """The indices that stay; all of them when the site is untouched."""
-    return [u for start, stop in entry for u in range(start, stop)] if entry is not None else list(range(units))
 
 
 def warm(source: str) -> None:

@@ -38,7 +38,7 @@ def build() -> Masks:
 def shown(view: device.MaskView) -> str:
     """The picked layer as markup."""
     gone = view.units - view.kept
-    head = tag("h3", text(layer_plots.short(view.title))) + tag(
+    head = tag("h2", text(layer_plots.short(view.title))) + tag(
         "p", text(f"{gone:,} of {view.units:,} {layer_plots.NOUNS[view.kind]} go ({percent(gone / view.units)})."),
         class_="hint")
     key = tag("div", tag("span", "kept"), tag("span", "removed", class_="gone"), class_="key")
@@ -46,10 +46,12 @@ def shown(view: device.MaskView) -> str:
         return tag("div", head, mask_plots.strip(view.scores, view.keep, view.quota), key, class_="mask units")
     down, across = view.pooled
     many = "one weight" if down * across == 1 else f"{down} × {across} weights, shaded by the share that stays"
-    whole = tag("figure", f'<img class="tiles" src="{png(view.picture)}" alt="Mask of {text(view.title)}: '
-                f'{percent(gone / view.units)} removed, spread over {view.shape[0]} rows and {view.shape[1]} inputs">',
+    whole = tag("figure", tag(
+        "button", f'<img class="tiles" src="{png(view.picture)}" alt="Mask of {text(view.title)}: '
+        f'{percent(gone / view.units)} removed, spread over {view.shape[0]} rows and {view.shape[1]} inputs">',
+        type="button", class_="look", aria_label="Look closer: click, or move with the arrow keys"),
                 tag("figcaption", f"Rows down ({view.shape[0]:,}), input channels across ({view.shape[1]:,}). A pixel "
-                    f"is {many}. Click to look closer.", class_="hint"))
+                    f"is {many}. Click, or use the arrow keys, to look closer.", class_="hint"))
     near = tag("figure", f'<img src="{png(view.near)}" alt="Single weights around the chosen place">',
                tag("figcaption", f"Single weights, up to {mask_plots.WINDOW} × {mask_plots.WINDOW}"
                    + (f", in groups of {view.m}." if view.m else "."), class_="hint"))

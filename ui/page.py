@@ -5,8 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from pruning.errors import Refused
+from pruning.errors import Refused, in_words
 from pruning.models import BUNDLED
+from pruning.units.site import WEIGHTS
 from ui import compare, device, masks, setup
 from ui.controls import option
 from ui.plots import cards, layers
@@ -47,64 +48,74 @@ def page() -> gr.Blocks:
 def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compare, mask: masks.Masks) -> None:
     """Every event of the page."""
     view: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    outlook_outputs = [asked.achieved, asked.problem, mask.layers, pair.stale, asked.family, asked.inner, asked.method,
-                       asked.explained, asked.pattern, asked.ratio, asked.spread, *asked.options.values()]
+    alone = {"concurrency_limit": 1, "concurrency_id": "model"}  # one drawing at a time, whoever asks
+    newest = {**view, "trigger_mode": "always_last"}
 
     def outlook(*values: Any) -> list[Any]:
         *read, picked, shown = values
-        source, request = asked.asked(read)
-        return refreshed(asked, source, request, read[2], picked, shown)
-
-    changed = gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input,
-                     asked.pattern.input, asked.spread.input, asked.ratio.change, asked.protect.blur,
-                     asked.protect.submit, asked.only.blur, asked.only.submit, asked.seed.change,
-                     *(c.change for c in asked.options.values()), demo.load],
-                    outlook, [*asked.inputs, mask.picked, pair.shown], outlook_outputs, trigger_mode="always_last",
-                    api_name="outlook", **view)
-    detail = ([mask.detail, mask.histogram], {**view, "trigger_mode": "always_last"})
+        return refreshed(asked, read, picked, shown)
 
     def look(*values: Any) -> tuple[Any, Any]:
         *read, picked, place = values
         return looked(asked, read, picked, place)
 
-    changed.then(look, [*asked.inputs, mask.picked, mask.place], detail[0], **detail[1])
+    def age(*values: Any) -> str:
+        *read, shown = values
+        return aged(asked, read, shown)
 
-    def pick(event: gr.EventData) -> tuple[str, None]:
-        return event.site, None
+    outlook_events = (outlook, [*asked.inputs, mask.picked, pair.shown], [
+        asked.achieved, asked.problem, mask.layers, pair.stale, asked.family, asked.inner, asked.method,
+        asked.explained, asked.pattern, asked.ratio, asked.spread, *asked.options.values()])
+    look_events = (look, [*asked.inputs, mask.picked, mask.place], [mask.detail, mask.histogram])
+    age_events = (age, [*asked.inputs, pair.shown], pair.stale)
+    opened_events = (opened, [asked.source, asked.component], [top, asked.component, asked.load_problem])
 
-    def point(event: gr.EventData) -> tuple[float, float]:
-        return float(event.x), float(event.y)
+    gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
+           asked.spread.input, asked.ratio.change, asked.protect.blur, asked.protect.submit, asked.only.blur,
+           asked.only.submit, asked.seed.change, *(c.change for c in asked.options.values())],
+          *outlook_events, **newest).then(*look_events, **newest)
+    demo.load(*opened_events, **view).then(*outlook_events, **view)
+    mask.layers.select(picked_site, None, [mask.picked, mask.place], **view).then(*look_events, **newest)
+    mask.detail.select(picked_place, None, [mask.place], **view).then(*look_events, **newest)
 
-    mask.layers.select(pick, None, [mask.picked, mask.place], **view).then(
-        look, [*asked.inputs, mask.picked, mask.place], detail[0], **detail[1])
-    mask.detail.select(point, None, [mask.place], **view).then(
-        look, [*asked.inputs, mask.picked, mask.place], detail[0], **detail[1])
-
-    # A model is loaded.
-    asked.model.input(choose_model, [asked.model], [asked.other, asked.source, asked.load_problem], **view).then(
-        opened, [asked.source], [top, asked.component, asked.load_problem], **view).then(
-        outlook, [*asked.inputs, mask.picked, pair.shown], outlook_outputs, **view)
-    loaded = gr.on([asked.load.click, asked.named.submit], load_model, [asked.named, asked.source],
-                   [asked.source, asked.load_problem], concurrency_id="model", concurrency_limit=1,
-                   api_name="load", api_visibility="private")
-    loaded.then(opened, [asked.source], [top, asked.component, asked.load_problem], **view).then(
-        outlook, [*asked.inputs, mask.picked, pair.shown], outlook_outputs, **view)
-    demo.load(opened, [asked.source], [top, asked.component, asked.load_problem], **view)
+    # A model is loaded. It has a queue of its own: a download must not hold up those who draw.
+    asked.model.input(choose_model, [asked.model, asked.source], [asked.other, asked.source, asked.load_problem],
+                      **view).then(*opened_events, **view).then(*outlook_events, **view)
+    gr.on([asked.load.click, asked.named.submit], load_model, [asked.named, asked.source],
+          [asked.source, asked.load_problem], concurrency_id="load", concurrency_limit=1, api_name="load",
+          api_visibility="private").success(opened, *opened_events[1:], **view).then(*outlook_events, **view)
 
     # The pair is drawn.
-    def generate(*values: Any) -> Iterator[Any]:
-        shots, read = values[: len(pair.inputs)], values[len(pair.inputs) :]
-        yield from generated(asked, shots, read)
+    def generate(shown: dict[str, Any], *values: Any) -> Iterator[Any]:
+        yield from generated(asked, shown, values[: len(pair.inputs)], values[len(pair.inputs) :])
 
-    running = gr.on([pair.generate.click, pair.prompt.submit], generate, [*pair.inputs, *asked.inputs],
-                    [pair.stage, pair.cards, pair.problem, pair.shown, pair.stale, pair.stop], concurrency_id="model",
-                    concurrency_limit=1, show_progress="hidden", api_name="generate")
+    begin = [pair.generate.click, pair.prompt.submit]
+    gr.on(begin, lambda: gr.Button(interactive=True), None, pair.stop, **view)  # at once, also for those who wait
+    running = gr.on(begin, generate, [pair.shown, *pair.inputs, *asked.inputs],
+                    [pair.stage, pair.cards, pair.problem, pair.shown, pair.stale], show_progress="hidden",
+                    api_name="generate", **alone)
+    running.then(ended, None, pair.stop, **view).then(*age_events, **view)
     pair.stop.click(stopped, [pair.shown], [pair.stage, pair.cards, pair.stop, pair.problem], cancels=[running],
-                    **view)
+                    **view).then(*age_events, **view)
     pair.dice.click(compare.new_seed, None, pair.seed, **view)
     for chips in (pair.chips, pair.unknown):
         chips.select(said, None, pair.prompt, **view)
-    pair.prompt.change(compare.help_with, [pair.prompt, asked.source], pair.unknown, trigger_mode="always_last", **view)
+    pair.prompt.change(compare.help_with, [pair.prompt, asked.source], pair.unknown, **newest)
+
+
+def picked_site(event: gr.EventData) -> tuple[str, None]:
+    """The layer that was clicked; its picture begins in the middle."""
+    return event.site, None
+
+
+def picked_place(event: gr.EventData) -> tuple[float, float]:
+    """The place in a mask's picture, as shares of its width and height."""
+    return float(event.x), float(event.y)
+
+
+def ended() -> gr.Button:
+    """Nothing is left to stop."""
+    return gr.Button(interactive=False)
 
 
 def said(event: gr.EventData) -> str:
@@ -112,31 +123,52 @@ def said(event: gr.EventData) -> str:
     return event.said
 
 
-def refreshed(asked: setup.Setup, source: str, request: dict[str, Any], family: str, picked: str,
-              shown: dict[str, Any] | None) -> list[Any]:
+def refreshed(asked: setup.Setup, read: list[Any], picked: str, shown: dict[str, Any]) -> list[Any]:
     """What a change in the setup shows: the achieved line, the layers, what is greyed out, whether the pair is old."""
-    reasons = device.obstacles(source, request["component"])
-    width, nm = family == "width", family == "nm"
-    shape = [gr.HTML(options=setup.family_options(reasons)),
-             gr.HTML(options=setup.inner_options(reasons), visible=width),
-             gr.HTML(options=setup.method_options(request["units"])),
-             f'<p class="hint">{setup.EXPLAINED[family]}</p>',
-             gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Slider(visible=not nm),
-             gr.HTML(options=setup.SPREAD_OPTIONS, visible=not nm),
-             *(type(c)(visible=owner == request["method"] and width) for (owner, _), c in asked.options.items())]
+    source, request = asked.asked(read)
+    width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
+    shape: list[Any] = [gr.skip()] * 3
     try:
+        reasons = device.obstacles(source, request["component"])
+        shape = [gr.HTML(options=setup.family_options(reasons)),
+                 gr.HTML(options=setup.inner_options(reasons), visible=width),
+                 gr.HTML(options=setup.method_options(request["units"]))]
         recipe = device.recipe(source, **request)
         seen = device.outlook(recipe)
+        figures = [cards.achieved(recipe.ratio, achieved(seen), seen.notes), "", layers.layers(seen.layers, picked)]
     except Refused as error:
-        return ["", alert(error), gr.skip(), gr.skip(), *shape]  # an achieved line of another request would mislead
-    rows = [("units", seen.units, "the share of all units that may go"),
-            ("params", seen.params, "of the component's parameters"),
-            *([("MACs", seen.macs, "without zeros, if a kernel could skip them" if not seen.disk else
-                "of one pass, attention included")] if seen.macs is not None else []),
-            ("disk", seen.disk, "of the component's bytes as saved")]
-    old = shown and shown.get("recipe") and shown["recipe"] != recipe.to_dict()
-    note = tag("p", "The pictures are from an earlier plan. Press Generate to draw with this one.") if old else ""
-    return [cards.achieved(recipe.ratio, rows, seen.notes), "", layers.layers(seen.layers, picked), note, *shape]
+        figures = ["", alert(error), gr.skip()]  # an achieved line of another request would mislead
+    family = "width" if width else request["units"]
+    return [*figures, aged(asked, read, shown), *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
+            gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Slider(visible=not nm),
+            gr.HTML(options=setup.SPREAD_OPTIONS, visible=not nm),
+            *(type(c)(visible=owner == request["method"]) for (owner, _), c in asked.options.items())]
+
+
+def achieved(seen: device.Outlook) -> list[tuple[str, float, str]]:
+    """The bars under the ratio. What only becomes zero is not called gone."""
+    rows = [("units", seen.units, "of all units that may go")]
+    if seen.zeros:
+        rows.append(("zeros", seen.zeros, "of the component's parameters are zero and stay where they are"))
+        if seen.zero_macs is not None:
+            rows.append(("idle MACs", seen.zero_macs, "of the multiplications are by zero, and still done"))
+    rows.append(("params", seen.params, "of the component's parameters are gone"))
+    if seen.macs is not None:
+        rows.append(("MACs", seen.macs, "of one pass are gone, attention included"))
+    return [*rows, ("disk", seen.disk, "of the component's bytes as saved")]
+
+
+def aged(asked: setup.Setup, read: list[Any], shown: dict[str, Any]) -> str:
+    """The mark of a pair that another plan than the present one drew."""
+    if not shown["recipe"]:
+        return ""
+    source, request = asked.asked(read)
+    try:
+        if shown["recipe"] == device.recipe(source, **request).to_dict():
+            return ""
+    except Refused:
+        pass  # no plan comes of the present setup, so the pair is of an earlier one
+    return tag("p", "The pictures are from an earlier plan. Press Generate to draw with this one.")
 
 
 def looked(asked: setup.Setup, read: list[Any], picked: str, place: tuple[float, float] | None) -> tuple[Any, Any]:
@@ -154,10 +186,10 @@ def looked(asked: setup.Setup, read: list[Any], picked: str, place: tuple[float,
     return masks.shown(seen), masks.figure(seen)
 
 
-def choose_model(model: str) -> tuple[Any, Any, str]:
-    """A bundled model is there at once; another waits for Load."""
+def choose_model(model: str, before: str) -> tuple[Any, str, str]:
+    """A listed model is opened at once; another waits for Load."""
     if model == setup.OTHER:
-        return gr.Group(visible=True), gr.skip(), ""
+        return gr.Group(visible=True), before, ""
     return gr.Group(visible=False), model, ""
 
 
@@ -168,37 +200,38 @@ def load_model(named: str, before: str) -> Iterator[tuple[str, str]]:
         device.open_model(named)
     except Refused as error:
         yield before, alert(error)
-        return
-    yield named.strip(), ""
+    except (OSError, MemoryError) as error:
+        yield before, alert(in_words(error))
+    else:
+        yield named.strip(), ""
 
 
-def opened(source: str) -> tuple[str, Any, Any]:
-    """What the page says about the model in use."""
+def opened(source: str, component: str) -> tuple[str, Any, Any]:
+    """What the page says about the model in use. A component that the model has, too, stays chosen."""
     try:
         model = device.open_model(source)
     except Refused as error:
         return head(source), gr.skip(), alert(error)
     labels = [option(path, label) for path, label in model.components]
-    return head(f"{model.source} · {model.where}"), gr.HTML(value=model.components[0][0], options=labels), gr.skip()
+    kept = component if component in dict(model.components) else model.components[0][0]
+    return head(f"{model.source} · {model.where}"), gr.HTML(value=kept, options=labels), gr.skip()
 
 
-def generated(asked: setup.Setup, shots: Any, read: Any) -> Iterator[Any]:
-    """The pair as it is drawn, or one sentence why not; the last good pair stays then."""
-    yield gr.skip(), gr.skip(), "", gr.skip(), "", gr.Button(interactive=True)
+def generated(asked: setup.Setup, shown: dict[str, Any], shots: Any, read: Any) -> Iterator[Any]:
+    """The pair as it is drawn, or one sentence why not; the last good pair is back then."""
+    yield gr.skip(), gr.skip(), "", gr.skip(), ""
     source, request = asked.asked(read)
     try:
         for stage, figures, memory in compare.drawn(source, request, compare.shot(shots)):
-            yield stage, figures or gr.skip(), "", memory or gr.skip(), "", gr.Button(interactive=memory is None)
+            yield stage, figures or gr.skip(), "", memory or gr.skip(), gr.skip()
     except (Refused, MemoryError, RuntimeError) as error:
-        if not isinstance(error, Refused) and "memory" not in str(error).lower():
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise
-        sentence = error if isinstance(error, Refused) else Refused(
-            "There is not enough memory to draw this.", "Ask for fewer images a side, or a smaller model.")
-        yield gr.skip(), gr.skip(), alert(sentence), gr.skip(), gr.skip(), gr.Button(interactive=False)
+        sentence = error if isinstance(error, Refused) else in_words(error)
+        yield shown["stage"], shown["cards"], alert(sentence), gr.skip(), gr.skip()
 
 
 def stopped(shown: dict[str, Any]) -> tuple[str, str, Any, str]:
     """The last finished pair, as if nothing had been begun."""
-    return shown["stage"], shown["cards"], gr.Button(interactive=False), tag(
-        "p", "Stopped. The pair above is the last that was finished.", class_="hint", role="status")
-
+    return shown["stage"], shown["cards"], ended(), tag(
+        "p", "Stopped. The pair shown is the last that was finished.", class_="hint", role="status")

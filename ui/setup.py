@@ -9,19 +9,17 @@ import gradio as gr
 from pruning import DEFAULT, methods
 from pruning.criteria import CRITERIA
 from pruning.models import BUNDLED
-from ui import controls
+from ui import controls, device
 from ui.controls import choice, option
 
-FAMILIES = (("weight", "Weights", "single weights become zero"), ("nm", "N:M", "N of each M weights stay"),
-            ("width", "Width", "heads, neurons, channels are cut out"))
-INNER = (("width", "All three", "heads, neurons and channels"), ("head", "Heads", "of every attention layer"),
-         ("neuron", "Neurons", "of every feed-forward layer"), ("channel", "Channels", "inside every ResNet block"))
+FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
+INNER = (("width", "All three"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
 PATTERN_OPTIONS = [option(pattern, pattern) for pattern in ("2:4", "1:4", "4:8")]
 SPREAD_OPTIONS = [option("layer", "Every layer alike", "each loses the same share"),
                   option("global", "All layers together", "the lowest scores go, wherever they are")]
 EXPLAINED = {
     "weight": "Removed weights become zero. The file and the clock stay as they are unless a kernel skips zeros.",
-    "nm": "Of each M neighbours along the input channels, N stay: the pattern that sparse tensor cores read.",
+    "nm": "Of each M neighbours along the input channels, N stay. Sparse tensor cores read 2:4.",
     "width": "Units are cut out of every tensor they touch. The network really gets smaller.",
 }
 OTHER = "other"
@@ -75,6 +73,14 @@ def globs(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
+def model_options() -> list[dict[str, Any]]:
+    """The bundled model and, where they may be loaded, others. A public page offers those that its host listed."""
+    rows = [option(name, name, "bundled, runs at once") for name in BUNDLED]
+    if device.PUBLIC:
+        return rows + [option(name, name, "from the Hugging Face hub") for name in device.ALLOWED]
+    return [*rows, option(OTHER, "Other…", "from the Hugging Face hub or a folder")]
+
+
 def method_options(units: str) -> list[dict[str, Any]]:
     """The methods as choices, greyed out where they do not score such units."""
     rows = []
@@ -87,21 +93,19 @@ def method_options(units: str) -> list[dict[str, Any]]:
 
 def family_options(reasons: dict[str, str | None]) -> list[dict[str, Any]]:
     """The families, each greyed out with its reason where the component has none of its units."""
-    return [option(value, label, "", reasons.get(value)) for value, label, _ in FAMILIES]
+    return [option(value, label, "", reasons.get(value)) for value, label in FAMILIES]
 
 
 def inner_options(reasons: dict[str, str | None]) -> list[dict[str, Any]]:
     """Which inner units go, each greyed out with its reason."""
-    return [option(value, label, "", reasons.get(value)) for value, label, _ in INNER]
+    return [option(value, label, "", reasons.get(value)) for value, label in INNER]
 
 
 def build() -> Setup:
     """The column, in the order in which one decides."""
     with gr.Column(elem_id="setup", scale=0, min_width=316):
         source = gr.State(BUNDLED[0])
-        model = choice("Model", [option(BUNDLED[0], BUNDLED[0], "bundled, runs at once"),
-                                 option(OTHER, "Other…", "from the Hugging Face hub or a folder")], BUNDLED[0],
-                       elem_id="model")
+        model = choice("Model", model_options(), BUNDLED[0], elem_id="model")
         with gr.Group(visible=False) as other:
             named = gr.Textbox(label="Hub id or folder", placeholder="owner/name", elem_id="named", max_lines=1)
             load = gr.Button("Load", elem_id="load")

@@ -47,9 +47,11 @@ def train_unet(run: Run, unet: UNet2DConditionModel, latents: torch.Tensor, voca
     """
     signal = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     words = random.Random(run.step)
-    names = list(glyphs.COLOURS)
+    names, often = list(glyphs.COLOURS), set(glyphs.core_emoji(often=True))
+    weights = torch.tensor([4.0 if glyph.emoji in often else 1.0 for glyph in vocabulary])
     for _ in run.steps():
-        which, way, colours = (torch.randint(n, (batch,), generator=run.generator) for n in latents.shape[:3])
+        which = torch.multinomial(weights, batch, replacement=True, generator=run.generator)
+        way, colours = (torch.randint(n, (batch,), generator=run.generator) for n in latents.shape[1:3])
         captions = ["" if words.random() < 0.1 else glyphs.free_caption(vocabulary[g], names[c], words)
                     for g, c in zip(which.tolist(), colours.tolist(), strict=True)]
         clean = latents[which, way, colours].float().to(device, memory_format=torch.channels_last)

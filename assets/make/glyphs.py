@@ -44,10 +44,10 @@ class Glyph:
     core: bool
 
 
-def core_emoji() -> list[str]:
-    """The emoji of the core vocabulary, in the order of ``core.txt``."""
+def core_emoji(often: bool = False) -> list[str]:
+    """The emoji of the core vocabulary, in the order of ``core.txt``; or those that are to be seen often."""
     lines = [line.split() for line in CORE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    return [character for _, characters in lines for character in characters]
+    return [character for group, characters in lines if (group == "often") is often for character in characters]
 
 
 def vocabulary() -> list[Glyph]:

@@ -6,9 +6,7 @@ python -m assets.make.prepared
 import json
 from pathlib import Path
 
-import torch
-
-from pruning.clock import processor
+from pruning.clock import machine
 from pruning.types import Shot
 from ui import compare, device
 
@@ -23,8 +21,8 @@ def main(out: Path = compare.PREPARED) -> None:
     wanted = device.recipe("emoji-sd", **REQUEST)
     *_, last = device.pair(wanted, Shot(PROMPT, seed=7))
     out.parent.mkdir(parents=True, exist_ok=True)
-    machine = f"{processor()}, {torch.get_num_threads()} threads"
-    out.write_text(json.dumps({"prompt": PROMPT, "what": WHAT, "machine": machine, "command": COMMAND,
+    where = machine(device.pipeline("emoji-sd"))
+    out.write_text(json.dumps({"prompt": PROMPT, "what": WHAT, "machine": where, "command": COMMAND,
                                "recipe": wanted.to_dict(), **compare.keep(last)}) + "\n", encoding="utf-8")
     print(f"wrote {out}: {last.dense.ms:.1f} and {last.pruned.ms:.1f} ms per step")
 

@@ -7,12 +7,12 @@ from ui.plots.markup import bytes_, counted, percent, tag, text, three
 
 
 def card(label: str, dense: str, pruned: str, how: str, better: str = "") -> str:
-    """One figure for both sides. ``how`` says on hover and to screen readers how it was taken."""
+    """One figure for both sides. ``how`` says on hover, on focus and to screen readers how it was taken."""
     return tag("div", tag("span", text(label), class_="label"),
-               tag("span", tag("i", text(dense), class_="dense"), tag("i", text(pruned), class_="pruned"),
-                   class_="values"),
+               tag("span", tag("span", "dense ", class_="unseen"), tag("i", text(dense), class_="dense"),
+                   tag("span", ", pruned ", class_="unseen"), tag("i", text(pruned), class_="pruned"), class_="values"),
                tag("span", text(better), class_="better"), tag("span", text(how), class_="how"),
-               class_="card", tabindex="0", title=how)
+               class_="card", tabindex="0", role="group", aria_label=label)
 
 
 def cards(report: Mapping[str, Any] | None, live: tuple[float | None, float | None] = (None, None)) -> str:
@@ -22,7 +22,7 @@ def cards(report: Mapping[str, Any] | None, live: tuple[float | None, float | No
                  "median of the denoiser's calls while both drew in turn, previews off the clock", "lower is better")
     speed = tag("div", tag("span", "speed-up", class_="label"), tag("span", "not measured yet", class_="waiting"),
                 tag("span", "live clocks are no measurement: they share the machine with the page", class_="how"),
-                class_="card", tabindex="0")
+                class_="card", tabindex="0", role="group", aria_label="speed-up")
     if report is None:
         return tag("div", clock, speed, class_="cards")
     params, macs, size = report["params"], report["macs"], report["bytes"]
@@ -56,6 +56,7 @@ def achieved(asked: float, rows: Sequence[tuple[str, float, str]], notes: Sequen
 
 def bar(name: str, share: float, how: str, kind: str) -> str:
     """A share as a number and a bar."""
-    return tag("div", tag("span", text(name), class_="name"), tag("span", percent(share), class_="figure"),
+    return tag("div", tag("span", text(name), class_="name"),
+               tag("span", percent(share), tag("span", text(f" {how}"), class_="unseen"), class_="figure"),
                tag("span", tag("span", "", style=f"width:{min(1.0, share) * 100:.2f}%"), class_=f"track {kind}"),
                class_="row", title=how)

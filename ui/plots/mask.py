@@ -40,8 +40,7 @@ def zoom(keep: np.ndarray, row: int, column: int, m: int = 0) -> Image.Image:
     left -= left % m if m else 0
     part = keep[top : top + WINDOW, left : left + WINDOW]
     cell = 8
-    picture = np.full((part.shape[0] * cell, part.shape[1] * cell, 3), 128, dtype=np.uint8)
-    picture[:] = np.array((205, 205, 210), dtype=np.uint8)
+    picture = np.full((part.shape[0] * cell, part.shape[1] * cell, 3), (205, 205, 210), dtype=np.uint8)
     colours = np.where(part[..., None], np.array(KEPT), np.array(GONE)).astype(np.uint8)
     big = colours.repeat(cell, 0).repeat(cell, 1)
     inner = np.zeros(big.shape[:2], dtype=bool)
@@ -53,12 +52,13 @@ def zoom(keep: np.ndarray, row: int, column: int, m: int = 0) -> Image.Image:
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | None) -> go.Figure:
-    """How many weights have each score, on a logarithmic axis, with the threshold that divides them."""
+    """How many weights have each score, on a logarithmic axis, with the threshold that divides them if there is one."""
     centres = [(a * b) ** 0.5 if a > 0 else b for a, b in pairwise(edges)]
-    cut = threshold if threshold is not None else -1.0
     figure = go.Figure()
-    for name, colour, shape, side in (("removed", "#b9b4ab", "/", True), ("kept", "#3a6ec8", "", False)):
-        inside = [i for i, centre in enumerate(centres) if (centre < cut) is side]
+    sides = (("removed", "#b9b4ab", "/", lambda c: c < threshold), ("kept", "#3a6ec8", "", lambda c: c >= threshold))
+    for name, colour, shape, belongs in sides if threshold is not None else (
+            ("all weights: groups, not a threshold, decide", "#808692", "", lambda c: True),):
+        inside = [i for i, centre in enumerate(centres) if belongs(centre)]
         figure.add_bar(x=[centres[i] for i in inside], y=[counts[i] for i in inside], name=name,
                        width=[edges[i + 1] - edges[i] for i in inside],
                        marker={"color": colour, "pattern": {"shape": shape}, "line": {"width": 0}})
@@ -68,7 +68,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
                               showarrow=False, font={"color": "#d9730d"})  # a log axis takes places as logarithms
     return figure.update_layout(
         height=260, margin={"l": 56, "r": 12, "t": 28, "b": 44}, bargap=0, template="none",
-        xaxis={"type": "log", "title": "score (size of the weight)", "gridcolor": "rgba(128,128,128,.15)"},
+        xaxis={"type": "log", "title": "score", "gridcolor": "rgba(128,128,128,.15)"},
         yaxis={"title": "weights", "gridcolor": "rgba(128,128,128,.25)"}, legend={"x": 0.01, "y": 0.98},
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": "#808692", "size": 12})
 

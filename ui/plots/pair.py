@@ -41,7 +41,7 @@ def grid(pictures: Sequence[str], what: str, live: bool) -> str:
 def caption(name: str, side: Side, live: bool) -> str:
     """The clock under a picture."""
     clock = "— ms/step" if side.ms is None else f"{three(side.ms)} ms/step"
-    state = f"step {side.step} of {side.steps}" if live and side.steps else f"{counted(side.params)} parameters"
+    state = f"step {side.step} of {side.steps}" if live and side.steps else f"{counted(side.params)} parameters in all"
     return tag("figcaption", tag("b", text(name)), tag("span", text(clock), class_="clock"),
                tag("span", text(state)), class_="caption")
 
@@ -62,7 +62,7 @@ def badge(dense: Side, pruned: Side) -> str:
     shares = percent(max(fewer, zeros) / dense.params)
     return tag("p", tag("b", "✓ Really pruned"), " ",
                text(f"{' and '.join(parts)} ({shares} of text encoder, U-Net and decoder together), counted on the "
-                    f"model that drew this, fingerprint {pruned.fingerprint.split('-')[0][:8]}."), class_="badge")
+                    f"model that drew this, fingerprint {pruned.fingerprint[:8]}."), class_="badge")
 
 
 def stage(dense: Side, pruned: Side, *, live: bool = False, differences: Sequence[str] = (), note: str = "",

@@ -11,7 +11,7 @@ import pruning
 from benchmarks.table import publish, ratio
 from pruning.images import Run, scheduler, starts
 
-REPEATS, STEPS = 9, 10
+REPEATS, STEPS = 9, 6
 
 
 def ours(pipe, shot) -> None:

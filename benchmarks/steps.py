@@ -22,7 +22,7 @@ def main() -> None:
         smaller = pruning.apply(pipe, plan)
         macs = pruning.report(pipe, smaller, plan).macs
         for images in (1, 4):
-            shot = pruning.Shot("red heart on a blue background", steps=6, images=images)
+            shot = pruning.Shot("red heart on a blue background", steps=4, images=images)
             taken = pruning.measure(pipe, smaller, shot, repeats=5)
             rows.append({"removed": name, "images": images, "dense, ms": taken.dense[0], "pruned, ms": taken.pruned[0],
                          "pruned interval": f"{taken.pruned[1]:.1f} to {taken.pruned[2]:.1f}",

@@ -275,7 +275,7 @@ def test_emoji_clip_is_stopped_twice_taken_up_and_loads(workshop, material):
 @pytest.mark.slow
 def test_emoji_sd_is_made_continued_and_loads(workshop, material):
     rest = ("--glyphs", "2", "--batch", "2", "--clip", str(CLIP))
-    first = make("emoji_sd", workshop, 0.1, *rest)
+    first = make("emoji_sd", workshop, 1 / 3, *rest)  # twenty seconds from zero
     assert all(stage["steps"] > 0 for stage in first.values())
     more = [stage["seconds"] + 2 for stage in first.values()]  # a step may have outlasted its budget
     second = make("emoji_sd", workshop, sum(more) / 60, *rest, "--split", *(str(part / sum(more)) for part in more))

@@ -20,7 +20,7 @@ from ui.plots import pair as pair_plots
 from ui.plots.markup import tag, text
 
 EXAMPLES = ("red heart on a blue background", "cat face on a pink background", "pizza on a teal background",
-            "rocket on a purple background", "smiling face with sunglasses on a white background")
+            "panda on a red background", "smiling face with sunglasses on a white background")
 SAMPLERS = (("ddim", "DDIM"), ("dpm++", "DPM-Solver++"), ("euler", "Euler"), ("unipc", "UniPC"))
 PREPARED = Path(__file__).resolve().parent.parent / "assets" / "prepared" / "pair.json"
 MOST = {"steps": 50, "images": 4}

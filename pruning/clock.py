@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pruning.errors import Refused
 from pruning.images import Run
 from pruning.types import Shot
 
@@ -37,6 +38,8 @@ def interleaved(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Measur
 
     A run's figure is the median over its steps, of the denoiser's call alone.
     """
+    if repeats < 1:
+        raise Refused(f"repeats cannot be {repeats}.", "One is the least; five make an interval worth reading.")
     samples: dict[str, list[float]] = {"dense": [], "pruned": []}
     for turn in range(repeats + 1):
         pair = [("dense", dense), ("pruned", pruned)]

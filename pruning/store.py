@@ -146,6 +146,9 @@ def write(pipe: Any, folder: str | Path) -> Path:
     Raises:
         Refused: the folder exists and is not empty, or the disk is full.
     """
+    if getattr(pipe, "prunescope_masked", False):
+        raise Refused("A masked pipeline is for looking: its shapes are not those of its plan.",
+                      "Save what apply gives without masked=True.")
     folder = free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".saving-"))

@@ -34,6 +34,8 @@ def apply_plan(pipe: Any, plan: Plan, masked: bool = False) -> Any:
         looked_at = subject(pipe, step.recipe.component, step.recipe.seed)
         check(step, looked_at.net)
         pipe = looked_at.holding(carried_out(looked_at, step, masked))
+    if masked and any(step.decision.kind == "keep" for step in steps):
+        object.__setattr__(pipe, "prunescope_masked", True)  # its shapes are not those that its plan says
     return with_plan(pipe, replace(plan, steps=before + steps))
 
 

@@ -145,12 +145,15 @@ class Plan:
             actual = plan.digest
         except Refused:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise Refused("This is not a Prunescope plan, or it is cut short.",
                           "Make it again with pruning.plan or `python -m pruning plan`.") from error
         if actual != digest:
             raise Refused("This plan was changed after it was written: its digest does not fit.",
                           "Make it again from its recipe instead of editing it.")
+        if not plan.steps:
+            raise Refused("This is not a Prunescope plan: it has no steps.",
+                          "Make it again with pruning.plan or `python -m pruning plan`.")
         return plan
 
 

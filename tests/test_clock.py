@@ -67,3 +67,8 @@ def test_a_real_pair_is_measured(tiny):
     assert same(before, state(tiny))
     plan = pruning.plan(tiny, ratio=0.5, units="width")
     assert pruning.report(tiny, smaller, plan, measured=measured).speed["measured"] == measured.to_dict()
+
+
+def test_no_repeats_are_refused(tiny):
+    with pytest.raises(pruning.Refused, match="repeats cannot be 0"):
+        pruning.measure(tiny, tiny, pruning.Shot("a", steps=1), repeats=0)

@@ -327,3 +327,18 @@ def test_other_errors_while_saving_are_shown_and_leave_nothing(tiny, tmp_path, m
     with pytest.raises(OSError, match="broken disk"):
         pruning.save(tiny, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_masked_pipeline_is_not_saved(tiny, tmp_path):
+    masked = pruning.apply(tiny, pruning.plan(tiny, **WIDTH), masked=True)
+    with pytest.raises(pruning.Refused, match="without masked=True"):
+        pruning.save(masked, tmp_path / "masked")
+    assert not (tmp_path / "masked").exists()
+
+
+def test_a_plan_without_steps_is_none():
+    empty = pruning.Plan(())
+    with pytest.raises(pruning.Refused, match="not a Prunescope plan"):
+        pruning.Plan.from_json(empty.to_json())
+    with pytest.raises(pruning.Refused, match="not a Prunescope plan"):
+        pruning.Plan.from_json("[" * 100_000)

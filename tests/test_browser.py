@@ -108,7 +108,7 @@ def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):
     assert "earlier plan" in page.locator("#stale").inner_text()
     page.locator("#generate").click()
     finished(page)
-    assert page.locator("#stale p").count() == 0
+    page.wait_for_function("!document.querySelector('#stale p')")
 
 
 def test_width_snaps_and_greys_out_what_cannot_work(open_page):

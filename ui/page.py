@@ -52,8 +52,8 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
     newest = {**view, "trigger_mode": "always_last"}
 
     def outlook(*values: Any) -> list[Any]:
-        *read, picked, shown = values
-        return refreshed(asked, read, picked, shown)
+        *read, picked = values
+        return refreshed(asked, read, picked)
 
     def look(*values: Any) -> tuple[Any, Any]:
         *read, picked, place = values
@@ -63,8 +63,8 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
         *read, shown = values
         return aged(asked, read, shown)
 
-    outlook_events = (outlook, [*asked.inputs, mask.picked, pair.shown], [
-        asked.achieved, asked.problem, mask.layers, pair.stale, asked.family, asked.inner, asked.method,
+    outlook_events = (outlook, [*asked.inputs, mask.picked], [
+        asked.achieved, asked.problem, mask.layers, asked.family, asked.inner, asked.method,
         asked.explained, asked.pattern, asked.ratio, asked.spread, *asked.options.values()])
     look_events = (look, [*asked.inputs, mask.picked, mask.place], [mask.detail, mask.histogram])
     age_events = (age, [*asked.inputs, pair.shown], pair.stale)
@@ -73,7 +73,7 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
     gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
            asked.spread.input, asked.ratio.change, asked.protect.blur, asked.protect.submit, asked.only.blur,
            asked.only.submit, asked.seed.change, *(c.change for c in asked.options.values())],
-          *outlook_events, **newest).then(*look_events, **newest)
+          *outlook_events, **newest).then(*age_events, **view).then(*look_events, **newest)
     demo.load(*opened_events, **view).then(*outlook_events, **view)
     mask.layers.select(picked_site, None, [mask.picked, mask.place], **view).then(*look_events, **newest)
     mask.detail.select(picked_place, None, [mask.place], **view).then(*look_events, **newest)
@@ -123,8 +123,8 @@ def said(event: gr.EventData) -> str:
     return event.said
 
 
-def refreshed(asked: setup.Setup, read: list[Any], picked: str, shown: dict[str, Any]) -> list[Any]:
-    """What a change in the setup shows: the achieved line, the layers, what is greyed out, whether the pair is old."""
+def refreshed(asked: setup.Setup, read: list[Any], picked: str) -> list[Any]:
+    """What a change in the setup shows: the achieved line, the layers, what is greyed out."""
     source, request = asked.asked(read)
     width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
     shape: list[Any] = [gr.skip()] * 3
@@ -139,7 +139,7 @@ def refreshed(asked: setup.Setup, read: list[Any], picked: str, shown: dict[str,
     except Refused as error:
         figures = ["", alert(error), gr.skip()]  # an achieved line of another request would mislead
     family = "width" if width else request["units"]
-    return [*figures, aged(asked, read, shown), *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
+    return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
             gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Slider(visible=not nm),
             gr.HTML(options=setup.SPREAD_OPTIONS, visible=not nm),
             *(type(c)(visible=owner == request["method"]) for (owner, _), c in asked.options.items())]

@@ -94,7 +94,7 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
     running = gr.on(begin, generate, [pair.shown, *pair.inputs, *asked.inputs],
                     [pair.stage, pair.cards, pair.problem, pair.shown, pair.stale], show_progress="hidden",
                     api_name="generate", **alone)
-    running.then(*age_events, **view).then(ended, None, pair.stop, **view)
+    running.then(ended, None, pair.stop, **view).then(*age_events, **view)
     pair.stop.click(stopped, [pair.shown], [pair.stage, pair.cards, pair.stop, pair.problem], cancels=[running],
                     **view).then(*age_events, **view)
     pair.dice.click(compare.new_seed, None, pair.seed, **view)

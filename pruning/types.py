@@ -14,6 +14,11 @@ UNITS = ("weight", "nm", "head", "neuron", "channel", "modulation", "width", "la
 Kind = Literal["threshold", "pattern", "keep", "layout", "bits"]
 
 
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for a value of JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What a criterion that looks at data is shown. Ratios and seeds of a plan do not change it."""
@@ -51,6 +56,11 @@ class Recipe:
         blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in (
             "ratio", "of", "spread", "protect", "only", "overrides", "pattern")}
         return replace(self, **blank)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that stand for the request."""
+        return digest(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -116,7 +126,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that stand for the steps."""
-        return hashlib.sha256(json.dumps(self._steps(), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self._steps())
 
     def _steps(self) -> list[dict[str, Any]]:
         return [{"recipe": s.recipe.to_dict(), "arch": s.arch, "weights": s.weights,

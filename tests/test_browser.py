@@ -106,9 +106,14 @@ def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):
     assert achieved(page, "params") == achieved(page, "disk") == 0
     page.wait_for_selector("#stale p")
     assert "earlier plan" in page.locator("#stale").inner_text()
+    page.locator("#ratio input[type=number]").fill("30")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#stale p", state="detached")
+    page.locator("#ratio input[type=number]").fill("70")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#stale p")
     page.locator("#generate").click()
-    finished(page)
-    page.wait_for_function("!document.querySelector('#stale p')")
+    page.wait_for_selector("#stale p", state="detached")
 
 
 def test_width_snaps_and_greys_out_what_cannot_work(open_page):

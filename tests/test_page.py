@@ -9,7 +9,7 @@ from hub_stub import HubStub
 
 import app
 from pruning.types import Shot
-from ui import device, page, setup
+from ui import compare, device, page, setup
 from ui.kept import Kept
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
@@ -113,13 +113,12 @@ def test_two_drawings_in_turn_give_what_each_gives_alone():
         assert (one.dense.pictures, one.pruned.pictures) == (other.dense.pictures, other.pruned.pictures)
 
 
-def test_the_pair_of_an_earlier_plan_is_marked():
-    asked = FakeSetup()
-    shown = {"recipe": device.recipe("emoji-sd", ratio=0.5).to_dict()}
-    assert page.aged(asked, [0.5], shown) == ""
-    assert "earlier plan" in page.aged(asked, [0.6], shown)
-    assert "earlier plan" in page.aged(asked, [1.5], shown)
-    assert page.aged(asked, [0.6], {"recipe": None}) == ""
+def test_a_pair_knows_the_plan_that_drew_it():
+    request = {"method": "magnitude", "ratio": 0.5}
+    *_, (_, _, memory) = compare.drawn("emoji-sd", request, Shot("pizza", steps=1))
+    assert memory is not None
+    assert memory["plan"] == device.recipe("emoji-sd", **request).digest
+    assert memory["plan"] != device.recipe("emoji-sd", **request | {"ratio": 0.6}).digest
 
 
 def test_the_first_paint_is_not_empty():

@@ -28,6 +28,14 @@ CHOICE_TEMPLATE = """
 </fieldset>
 """
 
+# A button that was off.
+ENABLE = "() => ({interactive: true, __type__: 'update'})"
+
+# Two events fill in ``plan`` and ``pair``; whichever comes last, the mark is right.
+STALE_TEMPLATE = """
+${pair && plan !== pair ? `<p>The pictures are from an earlier plan. Press Generate to draw with this one.</p>` : ''}
+"""
+
 # Buttons with data-say: the value is what the button says, as JSON. Typing in a filter hides rows.
 SAY = """
 element.addEventListener('click', event => {

@@ -47,6 +47,7 @@ class Compare:
     images: gr.Slider
     negative: gr.Textbox
     shown: gr.State
+    drawing: gr.State
 
     @property
     def inputs(self) -> list[Any]:
@@ -86,7 +87,8 @@ def build_prompt() -> dict[str, Any]:
 def build(asked: dict[str, Any]) -> Compare:
     """The tab itself."""
     first, usual = prepared(), bars(BUNDLED[0])
-    stale = gr.HTML("", elem_id="stale", elem_classes="stale")
+    stale = gr.HTML("", html_template=clicks.STALE_TEMPLATE, plan=first["plan"], pair=first["plan"], elem_id="stale",
+                    elem_classes="stale")
     stage = gr.HTML(first["stage"], js_on_load=clicks.STAGE, elem_id="stage")
     cards = gr.HTML(first["cards"], elem_id="cards")
     with gr.Accordion("Drawing: steps, guidance, sampler, images", open=False):
@@ -99,7 +101,7 @@ def build(asked: dict[str, Any]) -> Compare:
         negative = gr.Textbox("", label="Negative prompt", elem_id="negative", max_lines=2,
                               info="What the pictures should not show. It works when guidance is above 1.")
     return Compare(**asked, stale=stale, stage=stage, cards=cards, steps=steps, guidance=guidance, sampler=sampler,
-                   images=images, negative=negative, shown=gr.State(first))
+                   images=images, negative=negative, shown=gr.State(first), drawing=gr.State(False))
 
 
 def examples() -> str:
@@ -128,7 +130,7 @@ def prepared() -> dict[str, Any]:
     if not PREPARED.exists():
         return {"stage": pair_plots.stage(pair_plots.Side(), pair_plots.Side(),
                                           note="Press Generate: the dense and the pruned picture appear here."),
-                "cards": card_plots.cards(None), "recipe": None}
+                "cards": card_plots.cards(None), "plan": ""}
     kept = json.loads(PREPARED.read_text(encoding="utf-8"))
     dense, pruned = (pair_plots.Side(**{**kept[side], "pictures": tuple(kept[side]["pictures"])})
                      for side in ("dense", "pruned"))
@@ -137,7 +139,7 @@ def prepared() -> dict[str, Any]:
     return {"stage": pair_plots.stage(dense, pruned, differences=kept["differences"], note=note,
                                       described=kept["prompt"]),
             "cards": card_plots.cards(kept["report"], (dense.ms, pruned.ms)),
-            "recipe": Recipe.from_dict(kept["recipe"]).to_dict()}
+            "plan": Recipe.from_dict(kept["recipe"]).digest}
 
 
 def keep(frame: device.Frame) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def drawn(source: str, request: Mapping[str, Any], wanted: Shot) -> Iterator[tup
             continue
         stage = pair_plots.stage(frame.dense, frame.pruned, differences=frame.differences, described=described)
         cards = card_plots.cards(frame.report, (frame.dense.ms, frame.pruned.ms))
-        yield stage, cards, {"stage": stage, "cards": cards, "recipe": recipe.to_dict()}
+        yield stage, cards, {"stage": stage, "cards": cards, "plan": recipe.digest}
 
 
 def new_seed() -> int:

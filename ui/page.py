@@ -8,7 +8,7 @@ import gradio as gr
 from pruning.errors import Refused, in_words
 from pruning.models import BUNDLED
 from pruning.units.site import WEIGHTS
-from ui import compare, device, masks, setup
+from ui import clicks, compare, device, masks, setup
 from ui.controls import option
 from ui.plots import cards, layers
 from ui.plots.markup import tag, text
@@ -59,21 +59,16 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
         *read, picked, place = values
         return looked(asked, read, picked, place)
 
-    def age(*values: Any) -> str:
-        *read, shown = values
-        return aged(asked, read, shown)
-
     outlook_events = (outlook, [*asked.inputs, mask.picked], [
-        asked.achieved, asked.problem, mask.layers, asked.family, asked.inner, asked.method,
+        asked.achieved, asked.problem, mask.layers, pair.stale, asked.family, asked.inner, asked.method,
         asked.explained, asked.pattern, asked.ratio, asked.spread, *asked.options.values()])
     look_events = (look, [*asked.inputs, mask.picked, mask.place], [mask.detail, mask.histogram])
-    age_events = (age, [*asked.inputs, pair.shown], pair.stale)
     opened_events = (opened, [asked.source, asked.component], [top, asked.component, asked.load_problem])
 
     gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
            asked.spread.input, asked.ratio.change, asked.protect.blur, asked.protect.submit, asked.only.blur,
            asked.only.submit, asked.seed.change, *(c.change for c in asked.options.values())],
-          *outlook_events, **newest).then(*age_events, **view).then(*look_events, **newest)
+          *outlook_events, **newest).then(*look_events, **newest)
     demo.load(*opened_events, **view).then(*outlook_events, **view)
     mask.layers.select(picked_site, None, [mask.picked, mask.place], **view).then(*look_events, **newest)
     mask.detail.select(picked_place, None, [mask.place], **view).then(*look_events, **newest)
@@ -90,13 +85,14 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
         yield from generated(asked, shown, values[: len(pair.inputs)], values[len(pair.inputs) :])
 
     begin = [pair.generate.click, pair.prompt.submit]
-    gr.on(begin, lambda: gr.Button(interactive=True), None, pair.stop, **view)  # at once, also for those who wait
+    gr.on(begin, None, None, pair.stop, js=clicks.ENABLE, **view)  # at once, also for those who wait
     running = gr.on(begin, generate, [pair.shown, *pair.inputs, *asked.inputs],
-                    [pair.stage, pair.cards, pair.problem, pair.shown, pair.stale], show_progress="hidden",
-                    api_name="generate", **alone)
-    running.then(ended, None, pair.stop, **view).then(*age_events, **view)
-    pair.stop.click(stopped, [pair.shown], [pair.stage, pair.cards, pair.stop, pair.problem], cancels=[running],
-                    **view).then(*age_events, **view)
+                    [pair.stage, pair.cards, pair.problem, pair.shown, pair.stale, pair.drawing],
+                    show_progress="hidden", api_name="generate", **alone)
+    # What Stop shows waits until the drawing has really ended: a last step may still be on its way to the page.
+    pair.stop.click(None, cancels=[running], **view)
+    running.then(ended, [pair.shown, pair.drawing], [pair.stage, pair.cards, pair.stop, pair.problem, pair.drawing],
+                 **view)
     pair.dice.click(compare.new_seed, None, pair.seed, **view)
     for chips in (pair.chips, pair.unknown):
         chips.select(said, None, pair.prompt, **view)
@@ -111,11 +107,6 @@ def picked_site(event: gr.EventData) -> tuple[str, None]:
 def picked_place(event: gr.EventData) -> tuple[float, float]:
     """The place in a mask's picture, as shares of its width and height."""
     return float(event.x), float(event.y)
-
-
-def ended() -> gr.Button:
-    """Nothing is left to stop."""
-    return gr.Button(interactive=False)
 
 
 def said(event: gr.EventData) -> str:
@@ -135,9 +126,10 @@ def refreshed(asked: setup.Setup, read: list[Any], picked: str) -> list[Any]:
                  gr.HTML(options=setup.method_options(request["units"]))]
         recipe = device.recipe(source, **request)
         seen = device.outlook(recipe)
-        figures = [cards.achieved(recipe.ratio, achieved(seen), seen.notes), "", layers.layers(seen.layers, picked)]
-    except Refused as error:
-        figures = ["", alert(error), gr.skip()]  # an achieved line of another request would mislead
+        figures = [cards.achieved(recipe.ratio, achieved(seen), seen.notes), "", layers.layers(seen.layers, picked),
+                   gr.HTML(plan=recipe.digest)]
+    except Refused as error:  # an achieved line of another request would mislead
+        figures = ["", alert(error), gr.skip(), gr.HTML(plan="")]
     family = "width" if width else request["units"]
     return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
             gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Slider(visible=not nm),
@@ -156,19 +148,6 @@ def achieved(seen: device.Outlook) -> list[tuple[str, float, str]]:
     if seen.macs is not None:
         rows.append(("MACs", seen.macs, "of one pass are gone, attention included"))
     return [*rows, ("disk", seen.disk, "of the component's bytes as saved")]
-
-
-def aged(asked: setup.Setup, read: list[Any], shown: dict[str, Any]) -> str:
-    """The mark of a pair that another plan than the present one drew."""
-    if not shown["recipe"]:
-        return ""
-    source, request = asked.asked(read)
-    try:
-        if shown["recipe"] == device.recipe(source, **request).to_dict():
-            return ""
-    except Refused:
-        pass  # no plan comes of the present setup, so the pair is of an earlier one
-    return tag("p", "The pictures are from an earlier plan. Press Generate to draw with this one.")
 
 
 def looked(asked: setup.Setup, read: list[Any], picked: str, place: tuple[float, float] | None) -> tuple[Any, Any]:
@@ -219,19 +198,23 @@ def opened(source: str, component: str) -> tuple[str, Any, Any]:
 
 def generated(asked: setup.Setup, shown: dict[str, Any], shots: Any, read: Any) -> Iterator[Any]:
     """The pair as it is drawn, or one sentence why not; the last good pair is back then."""
-    yield gr.skip(), gr.skip(), "", gr.skip(), ""
+    yield gr.skip(), gr.skip(), "", gr.skip(), gr.skip(), True
     source, request = asked.asked(read)
     try:
         for stage, figures, memory in compare.drawn(source, request, compare.shot(shots)):
-            yield stage, figures or gr.skip(), "", memory or gr.skip(), gr.skip()
+            mark = gr.HTML(pair=memory["plan"]) if memory else gr.skip()
+            yield stage, figures or gr.skip(), "", memory or gr.skip(), mark, not memory
     except (Refused, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise
         sentence = error if isinstance(error, Refused) else in_words(error)
-        yield shown["stage"], shown["cards"], alert(sentence), gr.skip(), gr.skip()
+        yield shown["stage"], shown["cards"], alert(sentence), gr.skip(), gr.skip(), False
 
 
-def stopped(shown: dict[str, Any]) -> tuple[str, str, Any, str]:
-    """The last finished pair, as if nothing had been begun."""
-    return shown["stage"], shown["cards"], ended(), tag(
-        "p", "Stopped. The pair shown is the last that was finished.", class_="hint", role="status")
+def ended(shown: dict[str, Any], drawing: bool) -> tuple[Any, Any, gr.Button, Any, bool]:
+    """Nothing is left to stop. A drawing that was stopped leaves the last finished pair, as if it had not begun."""
+    off = gr.Button(interactive=False)
+    if not drawing:
+        return gr.skip(), gr.skip(), off, gr.skip(), False
+    note = tag("p", "Stopped. The pair shown is the last that was finished.", class_="hint", role="status")
+    return shown["stage"], shown["cards"], off, note, False

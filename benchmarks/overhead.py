@@ -15,7 +15,7 @@ REPEATS, STEPS = 9, 6
 
 
 def ours(pipe, shot) -> None:
-    """Measure mode's loop, and the decoder."""
+    """Measure mode's loop, the decoder, and the counts on the badge."""
     run = Run(pipe, shot)
     for index in range(shot.steps):
         run.step(index)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pruning.clock import processor
+from pruning.clock import processor, threads
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).with_name("results")
 def machine() -> str:
     """Processor, threads and versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
-    return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, diffusers {version('diffusers')}"
+    return f"{device}, {threads()}, torch {torch.__version__}, diffusers {version('diffusers')}"
 
 
 def publish(name: str, command: str, rows: Sequence[Mapping[str, Any]]) -> None:

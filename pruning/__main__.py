@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 from torch import nn
@@ -25,7 +24,7 @@ import pruning
 from pruning import flags, images, planning, printed, store
 from pruning.accounting import total
 from pruning.costs import trace
-from pruning.errors import Later, Refused, in_words
+from pruning.errors import Later, Refused, in_words, out_of_memory
 from pruning.images import Drawn, Stepped
 from pruning.subject import log, plan_of, subject
 from pruning.surgery import check
@@ -47,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(args, Refused("Stopped.", "Files that were finished stay."))
     except Refused as error:
         return _failed(args, error)
-    except (OSError, MemoryError, torch.OutOfMemoryError) as error:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (isinstance(error, OSError) or out_of_memory(error)):
+            raise
         return _failed(args, in_words(error))
     print(json.dumps(result) if args.json else args.show(result))
     return 0

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pruning.costs import Costs, on_meta, trace
 from pruning.errors import Refused
-from pruning.spread import gone, parse_pattern, protected, ratio_of, snapped
-from pruning.subject import Subject, fingerprint, subject
+from pruning.spread import gone, left_alone, parse_pattern, protected, ratio_of, reason
+from pruning.subject import Subject, fingerprint, parts_of, subject
 from pruning.surgery import carried_out
 from pruning.types import Plan, PlanStep
 from pruning.units.catalog import find
@@ -51,7 +51,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"layers": [asdict(layer) for layer in self.layers]}
+        return asdict(self)
 
 
 def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | None = None) -> Report:
@@ -73,7 +73,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     start = _start(before, plan)
     base = costs if start is before.net else trace(start, before.example)
     sites = list(find(start, step.recipe.units))
-    layers = tuple(_layer(site, step, plan.skipped, base) for site in sites)
+    layers = tuple(_layer(site, step, base) for site in sites)
     free = [layer for layer, site in zip(layers, sites, strict=True) if not protected(site, step.recipe)]
     stored = written_as(dense)
     return Report(
@@ -118,8 +118,7 @@ def weight(net: nn.Module, dtype: torch.dtype) -> int:
 
 def written_as(pipe: Any) -> torch.dtype:
     """The type that ``save`` writes: float16 when every value of all parts survives it, else the type in memory."""
-    parts = [pipe] if isinstance(pipe, nn.Module) else [p for p in pipe.components.values() if isinstance(p, nn.Module)]
-    tensors = [t for part in parts for t in part.state_dict().values() if t.is_floating_point()]
+    tensors = [t for part in parts_of(pipe).values() for t in part.state_dict().values() if t.is_floating_point()]
     return torch.float16 if all(map(survives, tensors)) else tensors[0].dtype
 
 
@@ -130,7 +129,7 @@ def survives(tensor: Tensor) -> bool:
     return bool((tensor.half().to(tensor.dtype) == tensor).all())
 
 
-def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], costs: Costs) -> LayerReport:
+def _layer(site: Site, step: PlanStep, costs: Costs) -> LayerReport:
     entry = step.decision.sites.get(site.name)
     params, macs = 0, 0
     own = ratio_of(site, step.recipe)
@@ -141,26 +140,25 @@ def _layer(site: Site, step: PlanStep, skipped: Mapping[str, str], costs: Costs)
         params, macs = (whole - part for whole, part in zip(costs.count(), left, strict=True))
     elif entry is not None:
         params, macs = count, count * costs.uses.get(site.tensor, 0)
-    reason = skipped.get(site.name) or snapped(site, count, step.recipe)
     return LayerReport(site.name, site.kind, site.units, count, params, macs if costs.known else None,
-                       0.0 if site.name in skipped else requested, reason)
+                       0.0 if left_alone(site, step.recipe) else requested, reason(site, count, step.recipe))
 
 
 def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None,
           device: str) -> dict[str, Any]:
-    """Theory: MACs that are not zero. Reachable: what this device's kernels can make of it. Measured: the clock."""
+    """Theory: the dense MACs over those that are not zero. Reachable: over those that this device really does, which
+    takes all of a step to be such arithmetic. Measured: the clock.
+    """
     if macs["dense"] is None:
         return {"theory": None, "reachable": None, "measured": measured,
                 "why": "The MACs of this class are not counted yet."}
-    theory = macs["dense"] / max(1, macs["nonzero"])
-    if step.decision.kind == "keep":
-        return {"theory": theory, "reachable": macs["dense"] / max(1, macs["pruned"]), "measured": measured,
-                "why": "The layers are smaller, so every kernel does less."}
+    theory, smaller = macs["dense"] / max(1, macs["nonzero"]), macs["dense"] / max(1, macs["pruned"])
     if step.decision.kind == "pattern" and device == "cuda":
         n, m = parse_pattern(step.recipe.pattern or "2:4")
         return {"theory": theory, "reachable": None, "measured": measured,
                 "why": f"The {n}:{m} kernels of this GPU were not probed, and they serve linear layers only."}
-    return {"theory": theory, "reachable": 1.0, "measured": measured,
-            "why": "Zeros are stored and multiplied like other numbers: this device has no kernel that skips them."}
-
-
+    why = ["The layers are smaller, so every kernel does less."] if macs["pruned"] < macs["dense"] else []
+    if macs["nonzero"] < macs["pruned"]:
+        why += ["Zeros are stored and multiplied like other numbers: this device has no kernel that skips them."]
+    return {"theory": theory, "reachable": smaller, "measured": measured,
+            "why": " ".join(why) or "Nothing was removed."}

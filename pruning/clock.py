@@ -66,14 +66,15 @@ def machine(pipe: Any) -> str:
     """Device, type, threads and versions, in words."""
     net = pipe.unet
     device = torch.cuda.get_device_name() if net.device.type == "cuda" else (
-        f"{processor()}, {counted(torch.get_num_threads())}")
+        f"{processor()}, {threads()}")
     dtype = str(net.dtype).removeprefix("torch.")
     return f"{device}, {dtype}, torch {torch.__version__}, diffusers {version('diffusers')}"
 
 
-def counted(threads: int) -> str:
-    """Threads in words."""
-    return f"{threads} thread{'s' if threads > 1 else ''}"
+def threads() -> str:
+    """How many threads torch computes with, in words."""
+    count = torch.get_num_threads()
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def processor() -> str:

@@ -71,7 +71,6 @@ class Costs:
     uses: Mapping[str, int]  # tensor -> positions that it multiplies: MACs = weights * uses
     attention: Mapping[str, int]  # module -> MACs of q k' and of the weighted sum
     order: tuple[str, ...]
-    example: Example
     known: bool  # whether MACs could be counted
 
     def count(self, kept: Mapping[Site, int] | None = None) -> tuple[int, int]:
@@ -120,13 +119,13 @@ def products(ops: Mapping[Any, int]) -> int:
 
 def _pass(net: nn.Module, example: Example) -> Costs:
     """One forward pass without values."""
-    twin = on_meta(net).eval()
+    twin = nn.Module.float(on_meta(net)).eval()  # counts do not depend on the type, and the inputs are float32
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
     modules = dict(twin.named_modules())
     with torch.device("meta"):
         inputs = arguments(twin, example)
     if inputs is None:
-        return Costs(shapes, {}, {}, tuple(modules), example, known=False)
+        return Costs(shapes, {}, {}, tuple(modules), known=False)
     order: dict[str, None] = {}
     hooks = [module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
              for name, module in modules.items() if name]
@@ -149,4 +148,4 @@ def _pass(net: nn.Module, example: Example) -> Costs:
     attention = +attention  # those above zero
     innermost = {name: macs for name, macs in attention.items()
                  if not any(other.startswith(name + ".") for other in attention)}
-    return Costs(shapes, uses, innermost, tuple(order), example, known=True)
+    return Costs(shapes, uses, innermost, tuple(order), known=True)

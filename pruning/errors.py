@@ -12,6 +12,11 @@ class Refused(ValueError):
         self.message, self.remedy = message, remedy
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out. On a CPU torch raises a plain RuntimeError that says so."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())
+
+
 def in_words(error: BaseException) -> Refused:
     """What the system reports (no memory, a path that cannot be read), as a sentence."""
     if not isinstance(error, OSError):

@@ -53,10 +53,13 @@ def examine(folder: Path) -> Contents:
         parts = check_index(index)
         kind = installed("diffusers", index["_class_name"])
     elif (folder / CONFIG).is_file():
-        name = str(read_json(folder / CONFIG).get("_class_name", ""))
-        kind, parts = installed("diffusers", name), {"": ("diffusers", name)}
+        config = read_json(folder / CONFIG)
+        library, named = ("diffusers", config["_class_name"]) if "_class_name" in config else (
+            "transformers", next(iter(config.get("architectures") or ()), ""))
+        name = str(named)
+        kind, parts = installed(library, name), {"": (library, name)}
         if kind is None or not issubclass(kind, nn.Module):
-            raise Refused(f"{folder} holds no diffusers model: its config names {name or 'no class of diffusers'}.",
+            raise Refused(f"{folder} holds no model of {library}: its config names {name or 'no class'}.",
                           "Give a pipeline's folder, or one that pruning.save wrote.")
     else:
         raise Refused(f"{folder} is not a diffusers folder: it has no {INDEX}.",

@@ -49,6 +49,7 @@ def fetch(repo_id: str, *, revision: str | None = None, token: str | None = None
         if (cached := _cached(repo_id, revision)) is None:
             raise
         folder, files = cached
+        _check_size(repo_id, [(folder / name).stat().st_size for name in files], limit)
     _verify(repo_id, folder, files)
     return folder
 

@@ -41,8 +41,8 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if source in BUNDLED:
         folder = ASSETS / source
-    elif Path(source).is_dir():
-        folder = Path(source)
+    elif (folder := Path(source).expanduser()).is_dir():
+        pass
     elif source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise Refused(f"There is no model {source!r}: no bundled name, no folder and no hub id.",
                       f"Bundled: {', '.join(BUNDLED)}. A hub id reads owner/name.")

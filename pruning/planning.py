@@ -95,7 +95,6 @@ def resolved(pipe: Any, recipe: Recipe, scores: Scores) -> Plan:
     if taken != (CRITERIA.make(recipe.method, dict(recipe.options)), recipe.calibration, recipe.seed):
         raise Refused("These scores were taken with another method, option, calibration or seed.",
                       "Plan with those that the scores were taken with, or score again.")
-    decision, skipped = decide(scores, recipe)
     arch, weights = fingerprint(net)
     before = plan_of(pipe)
-    return Plan((*(before.steps if before else ()), PlanStep(recipe, arch, weights, decision)), skipped)
+    return Plan((*(before.steps if before else ()), PlanStep(recipe, arch, weights, decide(scores, recipe))))

@@ -34,7 +34,6 @@ class Registry(dict[str, Any]):
             if not is_dataclass(part):
                 raise TypeError(f"{part.__name__} must be a dataclass")
             self[name] = part
-            part.name = name  # type: ignore[attr-defined]
             return part
 
         return register

@@ -29,6 +29,12 @@ def protected(site: Site, recipe: Recipe) -> str | None:
     return None
 
 
+def left_alone(site: Site, recipe: Recipe) -> str | None:
+    """Why nothing of a site goes, or None: by request, or because its inputs do not divide into groups of M."""
+    m = parse_pattern(recipe.pattern)[1] if recipe.pattern else 1
+    return protected(site, recipe) or (f"{site.inputs} inputs are not a multiple of {m}" if site.inputs % m else None)
+
+
 def ratio_of(site: Site, recipe: Recipe) -> float | None:
     """The override that applies to a site; the longest glob wins."""
     fitting = [(len(glob), ratio) for glob, ratio in recipe.overrides if fnmatchcase(site.module, glob)]
@@ -160,32 +166,30 @@ def bundles_gone(ranked: Sequence[Bundles], ratio: float) -> list[int]:
     return torch.bincount(owner[order[:count]], minlength=len(ranked)).tolist()
 
 
-def decide(scores: Scores, recipe: Recipe) -> tuple[Decision, dict[str, str]]:
-    """(what goes, why some sites were left alone).
+def decide(scores: Scores, recipe: Recipe) -> Decision:
+    """What goes.
 
     Raises:
         Refused: the ratio removes nothing, because units are too coarse; the nearest that would is named.
     """
-    skipped = {site.name: reason for site in scores.catalog if (reason := protected(site, recipe))}
-    free = [site for site in scores.catalog if site.name not in skipped]
+    free = [site for site in scores.catalog if not protected(site, recipe)]
     if not free:
         raise Refused("Every layer is protected or outside `only`, so nothing can go.",
                       "Release some with protect=() or a wider `only`.")
     if recipe.units == "nm":
-        _, m = parse_pattern(recipe.pattern or "")
-        odd = {site.name: f"{site.inputs} inputs are not a multiple of {m}" for site in free if site.inputs % m}
-        if len(odd) == len(free):
-            raise Refused(f"No layer's inputs are a multiple of {m}, so {recipe.pattern} removes nothing.",
-                          "Choose another pattern, such as 2:4.")
-        decision = Decision("pattern", {s.name: recipe.pattern for s in free if s.name not in odd})
-        return decision, skipped | odd
+        fitting = {site.name: recipe.pattern for site in free if not left_alone(site, recipe)}
+        if not fitting:
+            raise Refused(f"No layer's inputs are a multiple of {parse_pattern(recipe.pattern or '')[1]}, so "
+                          f"{recipe.pattern} removes nothing.", "Choose another pattern, such as 2:4.")
+        return Decision("pattern", fitting)
     if recipe.units == "weight":
         thresholds: dict[str, list[int]] = {}
         for sites, ratio in by_ratio(free, recipe):
             count = share(sum(site.units for site in sites), ratio)
-            thresholds |= lowest(scores, sites, count)
-        return Decision("threshold", thresholds), skipped
-    return _keep(scores, free, recipe), skipped
+            found = lowest(scores, sites, count) if count else {}
+            thresholds |= {name: entry for name, entry in found.items() if entry[2]}
+        return Decision("threshold", thresholds)
+    return _keep(scores, free, recipe)
 
 
 def _keep(scores: Scores, free: Sequence[Site], recipe: Recipe) -> Decision:
@@ -232,8 +236,12 @@ def gone(decision: Decision, site: Site) -> int:
     return entry[2]
 
 
-def snapped(site: Site, count: int, recipe: Recipe) -> str | None:
-    """Why a site of larger units loses another share than was asked of it; None when it does not."""
+def reason(site: Site, count: int, recipe: Recipe) -> str | None:
+    """Why a site loses another share than was asked of it; None when it does not."""
+    return left_alone(site, recipe) or _snapped(site, count, recipe)
+
+
+def _snapped(site: Site, count: int, recipe: Recipe) -> str | None:
     own = ratio_of(site, recipe)
     if site.kind in WEIGHTS or (recipe.spread != "layer" and own is None):  # of a ranking, no share was asked for
         return None

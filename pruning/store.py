@@ -6,6 +6,7 @@ The plan gives the shapes; the tensors come from the files, every key and shape 
 import copy
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +21,12 @@ from torch import nn
 
 from pruning import folders
 from pruning.accounting import written_as
-from pruning.errors import Refused
+from pruning.errors import Refused, in_words, out_of_memory
 from pruning.spread import kept_pattern
-from pruning.subject import DENOISERS, log, module_at, plan_of, with_plan
-from pruning.surgery import known_units, slice_units
-from pruning.types import Plan, PlanStep
+from pruning.subject import DENOISERS, log, module_at, parts_of, plan_of, with_plan
+from pruning.surgery import kept_units, known_units, slice_units
+from pruning.types import Plan
 from pruning.units.catalog import find
-from pruning.units.site import indices
 
 PLAN = "plan.json"
 APART = "Save the pruned model again; the files and plan.json belong together."
@@ -68,7 +68,9 @@ def _in_words(folder: Path) -> Iterator[None]:
         yield
     except Refused:
         raise
-    except (OSError, ValueError, TypeError, RuntimeError, LookupError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, LookupError, SafetensorError, MemoryError) as error:
+        if out_of_memory(error):
+            raise in_words(error) from error
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise Refused(f"{folder} does not load: {why.rstrip('.')}.",
                       "Its files do not belong together; save or download it again.") from error
@@ -94,9 +96,7 @@ def _rebuilt(folder: Path, held: folders.Contents, root: str, plan: Plan | None,
             part = module_at(net, ".".join(rest))
             known_units(step, part)
             if step.decision.kind == "keep":
-                sites = {site.name: site for site in find(part, step.recipe.units)}
-                slice_units(part, {sites[name]: torch.tensor(indices(spans))
-                                   for name, spans in step.decision.sites.items()})
+                slice_units(part, kept_units(part, step))
     state: dict[str, torch.Tensor] = {}
     for file in held.weights(root):
         state |= load_file(folder / file)
@@ -118,24 +118,18 @@ def _check_zeros(pipe: Any, plan: Plan) -> None:
             cut.add(step.recipe.component)
         if step.decision.kind not in ("pattern", "threshold"):
             continue
-        if step.decision.kind == "pattern" and step.recipe.component in cut:
-            continue  # its neighbours are not the same any more
+        if step.recipe.component in cut:
+            continue  # neighbours and counts are not the same any more
         net = module_at(pipe, step.recipe.component)
         sites = {site.name: site for site in find(net, step.recipe.units)}
         for name, entry in step.decision.sites.items():
             rows = sites[name].rows(net.get_parameter(sites[name].tensor).detach())
-            if not _zeros_fit(rows, step, entry):
+            if step.decision.kind == "pattern":
+                fits = not rows[~kept_pattern(rows.abs(), entry)].any()
+            else:
+                fits = int((rows == 0).sum()) >= entry[2]
+            if not fits:
                 raise Refused(f"{name} has weights where its plan says zero.", APART)
-
-
-def _zeros_fit(rows: torch.Tensor, step: PlanStep, entry: Any) -> bool:
-    sizes = rows.abs()
-    if step.decision.kind == "pattern":
-        return not bool(rows[~kept_pattern(sizes, entry)].any())
-    if step.recipe.method != "magnitude":
-        return True  # the threshold is one of scores, not of sizes
-    least = torch.tensor(entry[0], dtype=torch.int32).view(torch.float32).to(rows)  # rounded as the weights were
-    return not bool(((sizes > 0) & (sizes < least)).any())
 
 
 def write(pipe: Any, folder: str | Path) -> Path:
@@ -155,7 +149,7 @@ def write(pipe: Any, folder: str | Path) -> Path:
     try:
         halved(pipe).save_pretrained(part, safe_serialization=True)
         for config in part.glob("*/config.json"):  # float32, or plain from_pretrained mixes types and fails
-            config.write_text(config.read_text("utf-8").replace('"dtype": "float16"', '"dtype": "float32"'), "utf-8")
+            config.write_text(re.sub(r'"dtype": "\w+"', '"dtype": "float32"', config.read_text("utf-8")), "utf-8")
         plan = plan_of(pipe)
         if plan:
             (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
@@ -186,13 +180,11 @@ def free(folder: str | Path) -> Path:
 
 def halved(pipe: Any) -> Any:
     """The pipeline in float16 when nothing is lost by that, else as it is; the given one is not changed."""
-    parts = {"": pipe} if isinstance(pipe, nn.Module) else {
-        name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     if written_as(pipe) != torch.float16:
         log.info("saved in the type in memory: some values do not survive float16")
         return pipe
     half = {}
-    for name, part in parts.items():
+    for name, part in parts_of(pipe).items():
         memo: dict[int, Any] = {id(t): nn.Parameter(t.detach().half(), False) for t in part.parameters()}
         memo |= {id(t): t.half() if t.is_floating_point() else t for t in part.buffers()}
         half[name] = copy.deepcopy(part, memo)

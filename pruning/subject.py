@@ -31,6 +31,13 @@ def components(pipe: Any) -> list[str]:
     return [path for path in LABELS if isinstance(module_at(pipe, path), nn.Module)]
 
 
+def parts_of(pipe: Any) -> dict[str, nn.Module]:
+    """The networks of a pipeline by name; a bare model is its own only part, called ``""``."""
+    if isinstance(pipe, nn.Module):
+        return {"": pipe}
+    return {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+
+
 def module_at(pipe: Any, path: str) -> Any:
     """The module at an attribute path such as ``vae.decoder``, or None."""
     for part in path.split(".") if path else ():
@@ -93,10 +100,9 @@ def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:
 
 def example(pipe: Any) -> Example:
     """The input at which a component is counted: the model's own size and its longest prompt."""
-    if isinstance(pipe, nn.Module):
-        return Example(getattr(getattr(pipe, "config", None), "sample_size", None))
     tokenizer = getattr(pipe, "tokenizer", None)
-    denoiser = next((m for m in (getattr(pipe, n, None) for n in DENOISERS) if m is not None), None)
+    parts = [pipe] if isinstance(pipe, nn.Module) else [getattr(pipe, name, None) for name in DENOISERS]
+    denoiser = next((part for part in parts if part is not None), None)
     side = getattr(getattr(denoiser, "config", None), "sample_size", None)
     return Example(side if isinstance(side, int) else None, min(getattr(tokenizer, "model_max_length", 77), 512))
 
@@ -106,15 +112,17 @@ _prints: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, tuple[str, str]]]" =
 
 
 def fingerprint(net: nn.Module) -> tuple[str, str]:
-    """(arch, weights): digests of names, shapes, heads and norm groups, and of every value as well; remembered.
+    """(arch, weights): digests of names, shapes, heads and norm groups, and of every value as well.
+
+    Remembered until a tensor is replaced or changed in place (an edit through ``.data`` leaves no trace to see).
 
     Values are digested as float32, so that the same model in another stored type has the same fingerprint.
     """
-    state = dict(sorted(net.state_dict().items()))
     stamp = tuple((id(t), t._version, t.data_ptr(), t.dtype) for t in (*net.parameters(), *net.buffers()))
     known = _prints.get(net)
     if known and known[0] == stamp:
         return known[1]
+    state = dict(sorted(net.state_dict().items()))
     shapes = repr([(name, tuple(t.shape)) for name, t in state.items()])
     counts = repr([(name, key, vars(module)[key]) for name, module in net.named_modules() for key in COUNTS
                    if isinstance(vars(module).get(key), int)])

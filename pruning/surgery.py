@@ -85,9 +85,7 @@ def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
     """The component after one step, as a new module."""
     net = shell(looked_at.net)
     if step.decision.kind == "keep":
-        sites = {site.name: site for site in find(net, step.recipe.units)}
-        kept = {sites[name]: torch.tensor(indices(spans)) for name, spans in step.decision.sites.items()}
-        (mask_units if masked else slice_units)(net, kept)
+        (mask_units if masked else slice_units)(net, kept_units(net, step))
         return net
     for site, keep in kept_masks(looked_at, step, list(step.decision.sites)):
         weight = net.get_parameter(site.tensor)
@@ -95,6 +93,12 @@ def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
         # A copy keeps the weight's memory format; in another one the same numbers give other pictures and other times.
         put(net, site.tensor, weight.detach().clone().masked_fill_(~stays, 0))
     return net
+
+
+def kept_units(net: nn.Module, step: PlanStep) -> dict[Site, Tensor]:
+    """The units that stay of each site that a width step touches, (units kept,) indices."""
+    sites = {site.name: site for site in find(net, step.recipe.units)}
+    return {sites[name]: torch.tensor(indices(spans)) for name, spans in step.decision.sites.items()}
 
 
 def kept_masks(looked_at: Subject, step: PlanStep, names: list[str]) -> Iterator[tuple[Site, Tensor]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 from pruning.errors import Refused
@@ -116,7 +116,6 @@ class Plan:
     """Ordered steps. Refused on a model that they were not resolved on."""
 
     steps: tuple[PlanStep, ...]
-    skipped: Mapping[str, str] = field(default_factory=dict)  # site -> why the last step left it alone
 
     @property
     def recipe(self) -> Recipe:
@@ -134,7 +133,7 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as text."""
-        body = {"prunescope": SCHEMA, "digest": self.digest, "steps": self._steps(), "skipped": dict(self.skipped)}
+        body = {"prunescope": SCHEMA, "digest": self.digest, "steps": self._steps()}
         return json.dumps(body, indent=1)
 
     @classmethod
@@ -146,12 +145,12 @@ class Plan:
         """
         try:
             body = json.loads(text)
-            schema, digest, steps, skipped = (body[key] for key in ("prunescope", "digest", "steps", "skipped"))
+            schema, digest, steps = (body[key] for key in ("prunescope", "digest", "steps"))
             if schema != SCHEMA:
                 raise Refused(f"This plan has version {schema}; this Prunescope reads version {SCHEMA}.",
                               "Make it again from its recipe.")
             plan = cls(tuple(PlanStep(Recipe.from_dict(s["recipe"]), s["arch"], s["weights"],
-                                      Decision(s["decision"]["kind"], s["decision"]["sites"])) for s in steps), skipped)
+                                      Decision(s["decision"]["kind"], s["decision"]["sites"])) for s in steps))
             actual = plan.digest
         except Refused:
             raise
@@ -184,8 +183,7 @@ class Shot:
     size: int | None = None  # px; None is the model's own
 
     def __post_init__(self) -> None:
-        if isinstance(self.prompts, str):
-            object.__setattr__(self, "prompts", (self.prompts,))
+        object.__setattr__(self, "prompts", (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts))
         if not self.prompts:
             raise Refused("There are no prompts.", 'Give one or more; "" is one, too.')
         limits = (("steps", self.steps, 1, 1000), ("images", self.images, 1, 64), ("guidance", self.guidance, 0, 50),

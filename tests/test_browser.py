@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.start import QUIET
+
 pytestmark = pytest.mark.browser
 SCREENSHOTS = Path("build/screenshots")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,17 @@ def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):
     page.wait_for_selector("#stale p", state="detached")
 
 
+def test_an_emptied_ratio_is_a_sentence_and_the_page_goes_on(open_page):
+    page = open_page()
+    page.locator("#ratio input[type=number]").fill("")
+    page.wait_for_selector("#setup-problem .alert")
+    assert "The ratio is missing" in page.locator("#setup-problem").inner_text()
+    assert not page.locator("#stale p").is_visible()
+    page.locator("#ratio input[type=number]").fill("40")
+    page.keyboard.press("Tab")
+    page.wait_for_function("document.querySelector('#achieved').innerText.includes('40.0 %')")
+
+
 def test_width_snaps_and_greys_out_what_cannot_work(open_page):
     page = open_page()
     pick(page, "family", "Width")
@@ -149,6 +160,9 @@ def test_masks_of_every_family(open_page):
     before = page.locator("#detail figure img").nth(1).get_attribute("src")
     page.keyboard.press("ArrowDown")
     page.wait_for_function("before => document.querySelectorAll('#detail figure img')[1].src !== before", arg=before)
+    assert float(page.locator("#detail button.look").get_attribute("data-y")) == pytest.approx(0.5 + 1 / 16, abs=0.01)
+    visible.nth(1).click()
+    page.wait_for_selector("#detail button.look[data-y='0.5']")  # another layer begins in the middle
     keep(page, "masks-weights")
     pick(page, "family", "N:M")
     page.wait_for_selector("#detail .group")

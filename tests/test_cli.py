@@ -351,8 +351,11 @@ def test_folders_that_are_refused(refused, copy, spoil, words):
 
 def test_bare_models(done, refused, copy):
     assert done("inspect", copy / "unet")["component"] == ""
+    assert done("inspect", copy / "text_encoder")["class"] == "CLIPTextModel"
     pickled(copy)
     assert "only pickled weights" in refused("inspect", copy / "unet")
+    assert "only pickled weights" in refused("inspect", copy / "text_encoder")
+    (copy / "text_encoder" / "config.json").write_text("{}")
     assert "names no class" in refused("inspect", copy / "text_encoder")
 
 

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from conftest import unet
-from diffusers import UNet2DConditionModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
+from pruning import costs as costs_module
 from pruning.costs import Example, arguments, on_meta, trace
+from pruning.spread import left_alone
 from pruning.subject import shell, subject
 from pruning.surgery import slice_units
 from pruning.units.catalog import find
@@ -163,10 +165,11 @@ def test_a_report_of_weights_adds_up(tiny, how):
     assert report.bytes["dense"] == report.bytes["pruned"] == 2 * report.params["dense"]
     assert report.speed["theory"] == report.macs["dense"] / report.macs["nonzero"]
     assert report.speed["reachable"] in (1.0, None)
-    left_alone = {layer.name: layer for layer in report.layers if layer.reason}
-    assert set(left_alone) == set(plan.skipped) >= {"conv_in", "conv_out"}
-    assert all((layer.gone, layer.requested) == (0, 0.0) for layer in left_alone.values())
-    total = sum(layer.units for layer in report.layers if layer.name not in plan.skipped)
+    untouched = {layer.name: layer for layer in report.layers if layer.reason}
+    sites = find(tiny.unet, plan.recipe.units)
+    assert set(untouched) == {site.name for site in sites if left_alone(site, plan.recipe)} >= {"conv_in", "conv_out"}
+    assert all((layer.gone, layer.requested) == (0, 0.0) for layer in untouched.values())
+    total = sum(layer.units for layer in report.layers if layer.name not in untouched)
     assert report.units["total"] == total
 
 
@@ -221,6 +224,27 @@ def test_a_pattern_after_a_width_step_is_reported_on_the_small_layers(tiny):
     assert (conv.units, conv.gone) == (16 * 32 * 9, 16 * 32 * 9 // 2)
     assert report.params["dense"] > report.params["pruned"] > report.params["nonzero"]
     assert report.macs["dense"] > report.macs["pruned"] > report.macs["nonzero"]
+    assert report.speed["reachable"] == report.macs["dense"] / report.macs["pruned"] > 1
+    assert report.speed["theory"] == report.macs["dense"] / report.macs["nonzero"]
+    assert "smaller" in report.speed["why"]
+    assert "Zeros" in report.speed["why"]
+
+
+@pytest.mark.parametrize("component", ["unet", "vae.decoder", "text_encoder"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_counted_as_single_is(tiny_folder, tiny, component, dtype):
+    costs_module._traced.clear()  # a trace in float32 would be found
+    half = subject(pruning.load(tiny_folder, dtype=dtype), component)
+    count = trace(half.net, half.example).count()
+    costs_module._traced.clear()
+    assert count == trace(subject(tiny, component).net, half.example).count()
+
+
+def test_a_rectangle_has_no_mac_count_but_can_be_planned():
+    net = UNet2DModel(sample_size=[16, 32], block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
+                      down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
+    plan = pruning.plan(net, ratio=0.5)
+    assert pruning.report(net, pruning.apply(net, plan), plan).macs["dense"] is None
 
 
 def test_a_bare_model_is_reported_as_a_pipeline_is(tiny):

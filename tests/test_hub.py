@@ -186,6 +186,7 @@ def test_the_cached_copy_does_without_network(stub, monkeypatch, pipeline):
     shutil.rmtree(folder.parents[1] / "trees")  # as older libraries left it
     monkeypatch.setattr("huggingface_hub._tree_cache._IN_MEMORY_TREE_CACHE", {})
     assert hub.fetch("some/model") == folder
+    refused("the limit here is", "smaller model", limit_bytes=1000)
     (folder / UNET).unlink()
     refused("no complete copy", "network")
 

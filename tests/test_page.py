@@ -1,13 +1,19 @@
 """The running page through its API: what one visitor gets, and that a second visitor does not change it."""
 
+import gc
 import re
+import shutil
 import threading
+import weakref
 
+import gradio as gr
 import pytest
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from gradio_client import Client
 from hub_stub import HubStub
 
 import app
+from pruning.errors import Refused
 from pruning.types import Shot
 from ui import compare, device, page, setup
 from ui.kept import Kept
@@ -174,7 +180,8 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
         yield stub
     for source in [source for source in device.PIPES if source.startswith("some/")]:
-        device.PIPES.pop(source)
+        device.PIPES.drop(lambda key, source=source: key == source)
+        device.forget(source)
 
 
 def test_a_model_from_the_hub_is_loaded_pruned_and_drawn(hub, tiny_folder):
@@ -225,16 +232,85 @@ def test_four_images_a_side(url):
     assert "picture 4 of 4" in value(stage)
 
 
+def lock_is_free():
+    """Whether another visitor gets the lock; a lock knows its thread."""
+    got = []
+
+    def visit():
+        got.append(device.LOCK.acquire(timeout=5))
+        if got[0]:
+            device.LOCK.release()
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    visitor.join()
+    return got[0]
+
+
+def test_a_pipeline_that_cannot_be_drawn_is_refused_with_a_sentence(tmp_path):
+    net = UNet2DModel(sample_size=16, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
+                      down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
+    DDPMPipeline(net, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    wanted = device.recipe(str(tmp_path / "ddpm"), ratio=0.5)
+    with pytest.raises(Refused, match="DDPMPipeline"):
+        list(device.pair(wanted, Shot("", steps=1)))
+
+
+def test_a_fault_of_ours_brings_the_last_pair_back_and_is_shown(monkeypatch):
+    monkeypatch.setattr(compare, "drawn", lambda *_: {}["no such part"])
+    frames = page.generated(FakeSetup(), {"stage": "the last pair", "cards": "its cards"},
+                            ["a", "", 0, 2, 3, "ddim", 1], [0.5])
+    assert next(frames)[-1] is True
+    assert next(frames)[::5] == ("the last pair", False)
+    with pytest.raises(KeyError):
+        next(frames)
+
+
+def test_only_a_stopped_drawing_is_called_stopped():
+    shown = {"stage": "the last pair", "cards": "its cards"}
+    stage, _, _, note, _ = page.ended(shown, True)
+    assert (stage, "Stopped" in note) == ("the last pair", True)
+    assert "Stopped" not in str(page.ended(shown, False))
+
+
+def test_a_pipeline_that_is_dropped_takes_its_scores_along(tmp_path, tiny_folder, monkeypatch):
+    for name in "ab":
+        shutil.copytree(tiny_folder, tmp_path / name)
+    monkeypatch.setattr(device.PIPES, "limit", 1)
+    device.outlook(device.recipe(str(tmp_path / "a"), ratio=0.5))
+    first = weakref.ref(device.pipeline(str(tmp_path / "a")).unet)
+    device.outlook(device.recipe(str(tmp_path / "b"), ratio=0.5))
+    gc.collect()
+    assert first() is None
+    assert str(tmp_path / "a") not in {key.model for key in (*device.SCORES, *device.PLANS)}
+
+
+def test_a_seed_counts_for_methods_that_draw():
+    read = {"source": "emoji-sd", **SETUP, "seed": 5}
+    one, other = (app_setup().asked([*(read | {"method": method}).values()])[1]["seed"]
+                  for method in ("magnitude", "random"))
+    assert (one, other) == (0, 5)
+
+
+def app_setup():
+    """The setup's components, on a page of their own."""
+    with gr.Blocks():
+        return setup.build()
+
+
+def test_an_empty_ratio_is_a_sentence(url):
+    _, _, problem, *_ = generate(Client(url, verbose=False), ratio=None)
+    assert "The ratio is missing" in value(problem)
+    _, _, problem, *_ = generate(Client(url, verbose=False), {"steps": 51})
+    assert "It runs from 1 to 50" in value(problem)
+
+
 def test_closing_a_drawing_halfway_leaves_the_engine_as_it_was():
     wanted = device.recipe("emoji-sd", ratio=0.4)
     events = device.pair(wanted, Shot("red heart", steps=5))
     next(events)
+    assert lock_is_free()  # never held across a wait
     events.close()
-    free: list[bool] = []
-    visitor = threading.Thread(target=lambda: free.append(device.LOCK.acquire(timeout=5)))  # a lock knows its thread
-    visitor.start()
-    visitor.join()
-    assert free == [True]
-    device.LOCK = threading.RLock()
+    assert lock_is_free()
     *_, last = device.pair(wanted, Shot("red heart", steps=2))
     assert last.done

@@ -1,9 +1,11 @@
-"""The README's tables are what the code says, and its files and commands exist."""
+"""The README's tables are what the code says, its pictures exist, and its commands and scripts work."""
 
 import re
+import shlex
 from pathlib import Path
 
 from assets.make import tables
+from pruning.__main__ import main
 
 README = Path("README.md").read_text(encoding="utf-8")
 
@@ -15,6 +17,23 @@ def test_tables_are_as_generated():
 def test_pictures_exist():
     for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert Path(path).exists(), path
+
+
+def test_the_script_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = re.search(r"```python\n(import pruning.*?)```", README, re.S)
+    assert source is not None
+    exec(source.group(1), {"__name__": "example"})
+    assert (tmp_path / "out" / "half" / "plan.json").exists()
+
+
+def test_the_commands_work(tmp_path, monkeypatch):
+    lines = re.findall(r"^python -m pruning (.*)$", README, re.M)
+    assert len(lines) >= 2
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        assert main([*shlex.split(line), *(["--steps", "2"] if line.startswith("compare") else [])]) == 0
+    assert len(list((tmp_path / "out" / "pair").glob("*.png"))) == 3
 
 
 def test_the_example_method_works(tmp_path, tiny):

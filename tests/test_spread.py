@@ -19,6 +19,7 @@ from pruning.spread import (
     gone,
     kept_pattern,
     kept_weights,
+    left_alone,
     parse_pattern,
     ratio_of,
     share,
@@ -168,9 +169,23 @@ def test_a_pattern_runs_along_input_channels(tiny):
         assert torch.equal(after, expected)
 
 
+def left(net, plan):
+    """The sites that a plan leaves alone, with the reason."""
+    recipe = plan.recipe
+    return {site.name: reason for site in find(net, recipe.units) if (reason := left_alone(site, recipe))}
+
+
+def test_nothing_asked_for_changes_no_tensor(tiny):
+    plan = pruning.plan(tiny, ratio=0.5, overrides={"mid_block.*": 0.0})
+    pruned = pruning.apply(tiny, plan)
+    name = "mid_block.resnets.0.conv1"
+    assert name not in plan.steps[0].decision.sites
+    assert pruned.unet.get_parameter(f"{name}.weight") is tiny.unet.get_parameter(f"{name}.weight")
+
+
 def test_layers_that_the_pattern_does_not_divide_are_named(tiny):
     plan = pruning.plan(tiny, pattern="1:3", protect=())
-    assert plan.skipped["conv_in"] == "4 inputs are not a multiple of 3"
+    assert left(tiny.unet, plan)["conv_in"] == "4 inputs are not a multiple of 3"
     assert set(plan.steps[0].decision.sites) == {"up_blocks.2.resnets.1.conv1", "up_blocks.2.resnets.1.conv_shortcut",
                                                  "up_blocks.3.resnets.0.conv1", "up_blocks.3.resnets.0.conv_shortcut"}
     with pytest.raises(pruning.Refused, match="multiple of 7, so 2:7 removes nothing"):
@@ -195,9 +210,9 @@ def test_what_has_no_override_is_ranked_together_with_the_rest():
 def test_protect_and_only():
     net = toy()
     guarded = pruning.plan(net, ratio=0.5, protect=("*.last",))
-    assert (list(guarded.steps[0].decision.sites), guarded.skipped) == (["block.first"], {"block.last": "protected"})
+    assert (list(guarded.steps[0].decision.sites), left(net, guarded)) == (["block.first"], {"block.last": "protected"})
     wanted = pruning.plan(net, ratio=0.5, only=("*.last",))
-    assert (list(wanted.steps[0].decision.sites), wanted.skipped) == (
+    assert (list(wanted.steps[0].decision.sites), left(net, wanted)) == (
         ["block.last"], {"block.first": "outside the layers asked for"})
     with pytest.raises(pruning.Refused, match=r"protect=\(\)"):
         pruning.plan(net, ratio=0.5, protect=("block*",))
@@ -205,9 +220,9 @@ def test_protect_and_only():
 
 def test_the_ends_of_a_denoiser_are_protected_unless_released(tiny):
     plan = pruning.plan(tiny, ratio=0.5)
-    assert {name for name, reason in plan.skipped.items() if reason == "protected"} == {
+    assert {name for name, reason in left(tiny.unet, plan).items() if reason == "protected"} == {
         "conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"}
-    assert not pruning.plan(tiny, ratio=0.5, protect=()).skipped
+    assert not left(tiny.unet, pruning.plan(tiny, ratio=0.5, protect=()))
 
 
 def channels(units, quota):

@@ -154,6 +154,28 @@ def test_a_bare_model_is_saved_and_loaded_bare(tiny, requests, tmp_path):
     assert torch.equal(output(net), output(again))
 
 
+@pytest.mark.parametrize("requests", [[], [{"ratio": 0.5}], [{"units": "head", "ratio": 0.5}]])
+def test_a_bare_text_encoder_is_saved_and_loaded_bare(tiny, requests, tmp_path):
+    net = pruned_by(tiny.text_encoder, requests)
+    again = pruning.load(pruning.save(net, tmp_path / "out"))
+    assert type(again) is type(tiny.text_encoder)
+    assert same(state(net), state(again))
+    assert plan_of(again) == plan_of(net)
+
+
+def test_a_folder_in_the_home_is_found(tiny_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny_folder.parent))
+    assert type(pruning.load(f"~/{tiny_folder.name}")).__name__ == "StableDiffusionPipeline"
+
+
+def test_what_half_precision_cannot_hold_still_loads_as_one_type(tmp_path):
+    full = pipeline().to(torch.bfloat16)
+    with torch.no_grad():
+        full.unet.conv_in.weight.view(-1)[0] = 2**-30
+    stock = StableDiffusionPipeline.from_pretrained(pruning.save(full, tmp_path / "out"))
+    assert {tensor.dtype for part in PARTS for tensor in getattr(stock, part).parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("how", [{"ratio": 0.5}, {"ratio": 0.5, "spread": "global"}, {"pattern": "2:4"}, WIDTH])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rounding_while_loading_keeps_to_the_plan(how, dtype, tmp_path):
@@ -228,7 +250,7 @@ def test_weights_where_the_plan_says_zero_are_refused(spoiled, tiny, tmp_path):
     refused(spoiled["sparse"], "weights where its plan says zero")
 
 
-@pytest.mark.parametrize("how", [{"ratio": 0.5}, {"pattern": "2:4"}])
+@pytest.mark.parametrize("how", [{"ratio": 0.5}, {"ratio": 0.5, "method": "random"}, {"pattern": "2:4"}])
 def test_a_single_weight_too_many_is_refused(tiny, how, tmp_path):
     folder = pruning.save(pruned_by(tiny, [how]), tmp_path / "out")
     tensors = load_file(folder / WEIGHTS)

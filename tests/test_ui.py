@@ -1,12 +1,15 @@
 """The page's pure parts: words, markup, figures, the request that the setup makes. No browser, no server."""
 
 import re
+from dataclasses import dataclass
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
 from pruning.errors import Refused
+from pruning.registry import knob
 from pruning.types import Recipe
 from ui import compare, controls, words
 from ui.plots import cards, layers, markup, mask, pair
@@ -17,13 +20,16 @@ VOCABULARY = [{"name": "red heart", "tags": ["heart", "love"]}, {"name": "cat fa
 
 def test_unknown_words_are_found_in_order_and_once():
     assert words.unknown("a red unicorn cat on a blue background with unicorn dust", VOCABULARY) == ["unicorn", "dust"]
-    assert words.unknown("red heart on a teal background", VOCABULARY) == []
+    for known in ("red heart on a teal background", "'red heart' on a blue background", "red heart - blue background"):
+        assert words.unknown(known, VOCABULARY) == []
+    assert words.unknown("a heart-shaped 'unicorn'", VOCABULARY) == ["heart-shaped", "unicorn"]
 
 
 def test_nearest_names_and_their_place_in_the_prompt():
     assert words.nearest("hart", VOCABULARY, 1) == ["red heart"]
     assert words.nearest("rokcet", VOCABULARY, 1) == ["rocket"]
     assert words.replaced("a rokcet on a blue background", "rokcet", "rocket") == "a rocket on a blue background"
+    assert words.replaced("a 'rokcet' here", "rokcet", "rocket") == "a 'rocket' here"
 
 
 def test_help_marks_the_word_and_offers_whole_prompts(monkeypatch):
@@ -137,8 +143,9 @@ def test_groups_and_strips_say_in_words_what_they_show():
 def test_a_shot_of_the_page_is_bounded():
     shot = compare.shot(["a", None, None, 50, 3, "ddim", 4])
     assert (shot.prompts, shot.seed, shot.steps, shot.images) == (("a",), 0, 50, 4)
-    for steps, images in ((0, 1), (5000, 1), (None, 1), (20, 60)):
-        with pytest.raises(Refused, match=r"runs from|type a number"):
+    for steps, images, sentence in ((0, 1, "from 1 to 50"), (5000, 1, "from 1 to 50"), (20, 60, "from 1 to 4"),
+                                    (None, 1, "steps is empty. Drag its slider or type a number")):
+        with pytest.raises(Refused, match=sentence):
             compare.shot(["a", "", 0, steps, 3, "ddim", images])
 
 
@@ -149,9 +156,37 @@ def test_recipes_travel_as_plain_values():
         Recipe.from_dict({"surprise": 1})
 
 
-def test_every_knob_becomes_a_control():
-    from pruning.criteria import CRITERIA
-    from pruning.registry import knobs
+@dataclass(frozen=True)
+class Knobs:
+    """One of each."""
 
-    made = controls.of_methods(CRITERIA)
-    assert set(made) == {(name, knob.name) for name, part in CRITERIA.items() for knob in knobs(part)}
+    norm: str = knob("l1", "which norm", choices=("l1", "l2"))
+    exact: bool = knob(True, "exactly or not")
+    names: str = knob("a, b", "some names")
+    buckets: int = knob(4, "how many", low=1, high=16, step=1)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """None at all."""
+
+
+def test_every_knob_becomes_a_control():
+    with gr.Blocks():
+        groups, made = controls.of_methods({"some": Knobs, "plain": Plain})
+    assert list(groups) == ["some"]
+    norm, exact, names, buckets = (made["some", name] for name in ("norm", "exact", "names", "buckets"))
+    assert isinstance(norm, gr.Radio)
+    assert [value for _, value in norm.choices] == ["l1", "l2"]
+    assert isinstance(exact, gr.Checkbox)
+    assert exact.value is True
+    assert isinstance(names, gr.Textbox)
+    assert names.value == "a, b"
+    assert isinstance(buckets, gr.Slider)
+    assert (buckets.minimum, buckets.maximum, buckets.step, buckets.value, buckets.info) == (1, 16, 1, 4, "how many")
+    assert buckets.preprocess(None) is None  # an empty box reaches our own check
+
+
+def test_a_layer_without_a_threshold_has_a_plain_histogram():
+    figure = mask.histogram([0.1, 0.2, 0.4], [3, 5], None)
+    assert [trace.name for trace in figure.data] == ["weights"]

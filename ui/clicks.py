@@ -33,10 +33,11 @@ ENABLE = "() => ({interactive: true, __type__: 'update'})"
 
 # Two events fill in ``plan`` and ``pair``; whichever comes last, the mark is right.
 STALE_TEMPLATE = """
-${pair && plan !== pair ? `<p>The pictures are from an earlier plan. Press Generate to draw with this one.</p>` : ''}
+${plan && pair && plan !== pair ? `<p>The pictures are from an earlier plan.
+  Press Generate to draw with this one.</p>` : ''}
 """
 
-# Buttons with data-say: the value is what the button says, as JSON. Typing in a filter hides rows.
+# Buttons with data-say: a click is a select event that carries what the button says.
 SAY = """
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-say]');
@@ -91,23 +92,20 @@ watch('value', () => show(chosen));
 
 # The mask picture: a click gives the place as shares of its width and height; arrow keys move it.
 PLACE = """
-let place = {x: 0.5, y: 0.5};
-const look = next => {
-  place = {x: Math.min(1, Math.max(0, next.x)), y: Math.min(1, Math.max(0, next.y))};
-  trigger('select', place);
-};
+const look = (x, y) => trigger('select', {x: Math.min(1, Math.max(0, x)), y: Math.min(1, Math.max(0, y))});
 element.addEventListener('click', event => {
   const image = event.target.closest('img.tiles');
   if (!image) return;
   const box = image.getBoundingClientRect();
-  look({x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height});
+  look((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
 });
 element.addEventListener('keydown', event => {
   const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
   if (!step || !event.target.matches('button.look')) return;
   event.preventDefault();
   element.dataset.focus = 'yes';
-  look({x: place.x + step[0] / 16, y: place.y + step[1] / 16});
+  const {x, y} = event.target.dataset;
+  look(+x + step[0] / 16, +y + step[1] / 16);
 });
 watch('value', () => {
   if (element.dataset.focus === 'yes') element.querySelector('button.look')?.focus({preventScroll: true});

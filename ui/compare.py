@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import randrange
-from time import monotonic
 from typing import Any
 
 import gradio as gr
@@ -14,7 +13,7 @@ from pruning.errors import Refused
 from pruning.models import BUNDLED, bars, vocabulary
 from pruning.types import Recipe, Shot
 from ui import clicks, device, words
-from ui.controls import choice, option
+from ui.controls import choice, option, slider
 from ui.plots import cards as card_plots
 from ui.plots import pair as pair_plots
 from ui.plots.markup import tag, text
@@ -23,7 +22,7 @@ EXAMPLES = ("red heart on a blue background", "cat face on a pink background", "
             "panda on a red background", "smiling face with sunglasses on a white background")
 SAMPLERS = (("ddim", "DDIM"), ("dpm++", "DPM-Solver++"), ("euler", "Euler"), ("unipc", "UniPC"))
 PREPARED = Path(__file__).resolve().parent.parent / "assets" / "prepared" / "pair.json"
-MOST = {"steps": 50, "images": 4}
+MOST = {"steps": 50, "guidance": 10, "images": 4}
 
 
 @dataclass
@@ -61,7 +60,7 @@ def shot(values: Sequence[Any]) -> Shot:
     for name, value in (("steps", steps), ("images", images), ("guidance", guidance)):
         if value is None:
             raise Refused(f"{name} is empty.", "Drag its slider or type a number.")
-        if value > MOST.get(name, value):
+        if not 1 <= value <= MOST[name]:
             raise Refused(f"{name} cannot be {value} on the page.", f"It runs from 1 to {MOST[name]}.")
     return Shot(prompt or "", negative or "", int(seed or 0), int(steps), float(guidance), sampler, int(images))
 
@@ -93,9 +92,10 @@ def build(asked: dict[str, Any]) -> Compare:
     cards = gr.HTML(first["cards"], elem_id="cards")
     with gr.Accordion("Drawing: steps, guidance, sampler, images", open=False):
         with gr.Row():
-            steps = gr.Slider(1, MOST["steps"], usual.get("steps", 20), step=1, label="Steps", elem_id="steps")
-            guidance = gr.Slider(1, 10, usual.get("guidance", 3), step=0.5, label="Guidance", elem_id="guidance")
-            images = gr.Slider(1, MOST["images"], value=1, step=1, label="Images a side", elem_id="images")
+            steps = slider(1, MOST["steps"], usual.get("steps", 20), step=1, label="Steps", elem_id="steps")
+            guidance = slider(1, MOST["guidance"], usual.get("guidance", 3), step=0.5, label="Guidance",
+                              elem_id="guidance")
+            images = slider(1, MOST["images"], 1, step=1, label="Images a side", elem_id="images")
         sampler = choice("Sampler", [option(*row) for row in SAMPLERS], usual.get("sampler", "ddim"), look="tabs",
                          elem_id="sampler")
         negative = gr.Textbox("", label="Negative prompt", elem_id="negative", max_lines=2,
@@ -127,10 +127,6 @@ def help_with(prompt: str, source: str) -> str:
 
 def prepared() -> dict[str, Any]:
     """The first paint: a pair made beforehand by the repo's own script, labelled as such."""
-    if not PREPARED.exists():
-        return {"stage": pair_plots.stage(pair_plots.Side(), pair_plots.Side(),
-                                          note="Press Generate: the dense and the pruned picture appear here."),
-                "cards": card_plots.cards(None), "plan": ""}
     kept = json.loads(PREPARED.read_text(encoding="utf-8"))
     dense, pruned = (pair_plots.Side(**{**kept[side], "pictures": tuple(kept[side]["pictures"])})
                      for side in ("dense", "pruned"))
@@ -138,7 +134,7 @@ def prepared() -> dict[str, Any]:
             "Press Generate to run it on this machine.")
     return {"stage": pair_plots.stage(dense, pruned, differences=kept["differences"], note=note,
                                       described=kept["prompt"]),
-            "cards": card_plots.cards(kept["report"], (dense.ms, pruned.ms)),
+            "cards": card_plots.cards(kept["report"], (dense.ms, pruned.ms), "prepared"),
             "plan": Recipe.from_dict(kept["recipe"]).digest}
 
 
@@ -151,14 +147,15 @@ def keep(frame: device.Frame) -> dict[str, Any]:
 def drawn(source: str, request: Mapping[str, Any], wanted: Shot) -> Iterator[tuple[str, str | None, dict | None]]:
     """(stage, cards, what to remember) as the pair is drawn; cards and memory come with the last."""
     recipe = device.recipe(source, **request)
-    described, begun = wanted.prompts[0] or "an empty prompt", monotonic()
+    described = wanted.prompts[0] or "an empty prompt"
     for frame in device.pair(recipe, wanted):
         if not frame.done:
-            left = (monotonic() - begun) / frame.dense.step * (frame.dense.steps - frame.dense.step)
+            left = (frame.dense.ms + frame.pruned.ms) / 1000 * (frame.dense.steps - frame.dense.step)
             note = f"Drawing both in turn, step {frame.dense.step} of {frame.dense.steps}, about {left:.0f} s left."
             yield pair_plots.stage(frame.dense, frame.pruned, live=True, note=note, described=described), None, None
             continue
         stage = pair_plots.stage(frame.dense, frame.pruned, differences=frame.differences, described=described)
+        assert frame.report is not None  # the last frame has it
         cards = card_plots.cards(frame.report, (frame.dense.ms, frame.pruned.ms))
         yield stage, cards, {"stage": stage, "cards": cards, "plan": recipe.digest}
 

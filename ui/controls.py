@@ -25,18 +25,30 @@ def option(value: str, label: str, note: str = "", off: str | None = None) -> di
 
 def control(method: str, knob: Field) -> gr.components.Component:
     """The component for one option of a method."""
-    label, info, default = knob.name, knob.metadata["help"], cast(Any, knob.default)
+    default = cast(Any, knob.default)
+    shown: dict[str, Any] = {"label": knob.name, "info": knob.metadata["help"],
+                             "elem_id": f"option-{method}-{knob.name}"}
     if knob.metadata["choices"]:
-        return gr.Radio(list(knob.metadata["choices"]), value=default, label=label, info=info, visible=False,
-                        elem_id=f"option-{method}-{label}")
+        return gr.Radio(list(knob.metadata["choices"]), value=default, **shown)
     if isinstance(default, bool):
-        return gr.Checkbox(default, label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
+        return gr.Checkbox(default, **shown)
     if isinstance(default, str):
-        return gr.Textbox(default, label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
-    return gr.Slider(knob.metadata["low"], knob.metadata["high"], value=default, step=knob.metadata["step"],
-                     label=label, info=info, visible=False, elem_id=f"option-{method}-{label}")
+        return gr.Textbox(default, **shown)
+    return slider(knob.metadata["low"], knob.metadata["high"], default, step=knob.metadata["step"], **shown)
 
 
-def of_methods(registry: dict[str, type]) -> dict[tuple[str, str], gr.components.Component]:
-    """(method, option) -> its component, for every registered method. They are shown with their method."""
-    return {(name, knob.name): control(name, knob) for name, part in sorted(registry.items()) for knob in knobs(part)}
+def slider(low: float, high: float, value: float, **rest: Any) -> gr.Slider:
+    """A slider that hands on whatever stands in its box, so that our own checks answer, in a sentence."""
+    made = gr.Slider(low, high, value=value, **rest)
+    made.preprocess = lambda payload: payload  # type: ignore[method-assign]  # Gradio's raises on an empty box
+    return made
+
+
+def of_methods(registry: dict[str, type]) -> tuple[dict[str, gr.Group], dict[tuple[str, str], gr.components.Component]]:
+    """A group for each method that has options, to be shown with its method, and (method, option) -> its component."""
+    groups, made = {}, {}
+    for name, part in sorted(registry.items()):
+        if knobs(part):
+            with gr.Group(visible=False) as groups[name]:
+                made.update({(name, knob.name): control(name, knob) for knob in knobs(part)})
+    return groups, made

@@ -12,14 +12,16 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
 import pruning
 from pruning import images, models, planning, spread, surgery
+from pruning.clock import threads
 from pruning.errors import Refused
 from pruning.scores import Scores
-from pruning.subject import LABELS, components, subject
+from pruning.subject import LABELS, components, parts_of, subject
 from pruning.types import Plan, Recipe, Shot
 from pruning.units.catalog import why_not
 from pruning.units.site import indices
@@ -33,8 +35,8 @@ PUBLIC = bool(os.environ.get("SPACE_ID"))
 ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", "").split(","))))
 
 LOCK, LOADING = threading.RLock(), threading.RLock()
-PIPES, SCORES, PLANS, PRUNED = Kept(12 * GB), Kept(GB // 2), Kept(GB // 8), Kept(2 * GB)
-PREVIEWS = Kept(GB // 64)
+SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(2 * GB), Kept(GB // 64)
+PIPES = Kept(psutil.virtual_memory().total // 2, lambda source: forget(source))
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class MaskView:
     pooled: tuple[int, int] = (1, 1)
     shape: tuple[int, int] = (0, 0)
     near: Image.Image | None = None
+    at: tuple[float, float] = (0.5, 0.5)
     edges: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     threshold: float | None = None
@@ -97,11 +100,16 @@ class MaskView:
     quota: int = 1
 
 
+def forget(source: str) -> None:
+    """Let go of what a dropped pipeline left behind: scores and pruned pipelines share its weights."""
+    for cache in (SCORES, PLANS, PRUNED):
+        cache.drop(lambda key: key.model == source)
+    PREVIEWS.drop(lambda key: key == source)
+
+
 def nbytes(pipe: Any) -> int:
     """Bytes of all weights of a pipeline."""
-    parts = pipe.components.values() if hasattr(pipe, "components") else (pipe,)
-    return sum(p.numel() * p.element_size() for part in parts if isinstance(part, torch.nn.Module)
-               for p in part.parameters())
+    return sum(p.numel() * p.element_size() for part in parts_of(pipe).values() for p in part.parameters())
 
 
 def pipeline(source: str) -> Any:
@@ -124,16 +132,11 @@ def open_model(source: str) -> Opened:
     pipe = pipeline(source)
     net = subject(pipe).net
     device = next(net.parameters()).device
-    where = torch.cuda.get_device_name() if device.type == "cuda" else cpu(torch.get_num_threads())
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads()}"
     dtype = str(next(net.parameters()).dtype).removeprefix("torch.")
     named = tuple((path, LABELS.get(path, "Model").removeprefix("The ").capitalize().replace("U-net", "U-Net")
                    .replace("Vae", "VAE")) for path in components(pipe))
     return Opened(source, f"{where}, {dtype}", named)
-
-
-def cpu(threads: int) -> str:
-    """A processor in words."""
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def obstacles(source: str, component: str) -> dict[str, str | None]:
@@ -179,9 +182,8 @@ def outlook(wanted: Recipe) -> Outlook:
     gone = {site.name: spread.gone(decision, site) for site in catalog}
     free = [site for site in catalog if not spread.protected(site, wanted)]
     units = sum(gone[site.name] for site in free) / max(1, sum(site.units for site in free))
-    reasons = {site.name: decided.skipped.get(site.name) or spread.snapped(site, gone[site.name], wanted)
-               for site in catalog}
-    rows = tuple(Layer(site.name, site.kind, site.units, gone[site.name], reasons[site.name]) for site in catalog)
+    rows = tuple(Layer(site.name, site.kind, site.units, gone[site.name],
+                       spread.reason(site, gone[site.name], wanted)) for site in catalog)
     params, macs = catalog.costs.count()
     if decision.kind == "keep":
         after = catalog.count({name: site.units - gone[name] for name, site in catalog.sites.items() if gone[name]})
@@ -198,9 +200,7 @@ def outlook(wanted: Recipe) -> Outlook:
 def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame]:
     """Both pictures, step by step. Closing the iterator stops the work and leaves the engine as it was."""
     dense, smaller, done = pipeline(wanted.model), pruned(wanted), plan(wanted)
-    with LOCK:
-        preview = PREVIEWS.get_or(wanted.model, lambda: (images.preview_of(dense), 1 << 10))
-    sides = {"dense": Side(), "pruned": Side()}
+    sides: dict[str, Side] = {}
     clocks: dict[str, list[float]] = {"dense": [], "pruned": []}
     finished: dict[str, images.Drawn] = {}
     events = images.draw_pair(dense, smaller, shot)
@@ -212,6 +212,8 @@ def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame]:
         if isinstance(event, images.Drawn):
             finished[event.side] = event
             continue
+        with LOCK:
+            preview = PREVIEWS.get_or(wanted.model, lambda: (images.preview_of(dense), 1 << 10))
         clocks[event.side].append(event.ms)
         sides[event.side] = Side(tuple(png(preview.image(latent)) for latent in event.latents),
                                  median(clocks[event.side]), event.index + 1, event.steps)
@@ -232,7 +234,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
     scored, decided = scores(wanted), plan(wanted)
     site, step = scored.catalog.sites[name], decided.steps[-1]
     entry = step.decision.sites.get(name)
-    reason = decided.skipped.get(name)
+    reason = spread.left_alone(site, wanted)
     title = name if reason is None else f"{name} ({reason})"
     if name in scored.values:
         values = scored.values[name]
@@ -249,7 +251,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
             ((_, found),) = surgery.kept_masks(looked_at, step, [name])
         stays = found.cpu().numpy()
     m = spread.parse_pattern(wanted.pattern)[1] if wanted.pattern and entry is not None else 0
-    across, down = at or (0.5, 0.5)
+    across, down = at = at or (0.5, 0.5)
     row, column = (min(n - 1, int(n * share)) for n, share in zip(weight.shape, (down, across), strict=True))
     picture, pooled = pictures.tiles(stays)
     sketch = scored.sketches[name]
@@ -259,7 +261,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
     if step.decision.kind == "threshold" and entry is not None:
         threshold = float(torch.tensor(entry[0], dtype=torch.int32).view(torch.float32))
     return MaskView(site.kind, title, int(stays.sum()), site.units, picture, pooled, weight.shape,
-                    pictures.zoom(stays, row, column, m), bins, counts, threshold, weight[row], stays[row], m)
+                    pictures.zoom(stays, row, column, m), at, bins, counts, threshold, weight[row], stays[row], m)
 
 
 def coarser(counts: torch.Tensor, edges: torch.Tensor, most: int = 60) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -9,11 +9,14 @@ GB = 1 << 30
 
 
 class Kept(OrderedDict[Any, Any]):
-    """The values used last, at most ``limit`` bytes of them (the newest always stays)."""
+    """The values used last, at most ``limit`` bytes of them (the newest always stays).
 
-    def __init__(self, limit: int) -> None:
+    ``dropped`` is told each key that had to go to make room.
+    """
+
+    def __init__(self, limit: int, dropped: Callable[[Any], None] = lambda key: None) -> None:
         super().__init__()
-        self.limit, self.sizes, self.lock = limit, dict[Any, int](), threading.Lock()
+        self.limit, self.sizes, self.lock, self.dropped = limit, dict[Any, int](), threading.Lock(), dropped
 
     def look(self, key: Any) -> Any:
         """The value for a key, now the one used last; None when it is not there."""
@@ -28,8 +31,18 @@ class Kept(OrderedDict[Any, Any]):
         if found is not None:
             return found
         value, size = make()
+        gone = []
         with self.lock:
             self[key], self.sizes[key] = value, size
             while len(self) > 1 and sum(self.sizes.values()) > self.limit:
-                self.sizes.pop(self.popitem(last=False)[0])
+                gone.append(self.popitem(last=False)[0])
+                self.sizes.pop(gone[-1])
+        for old in gone:
+            self.dropped(old)
         return value
+
+    def drop(self, which: Callable[[Any], bool]) -> None:
+        """Forget the keys that ``which`` names."""
+        with self.lock:
+            for key in [key for key in self if which(key)]:
+                del self[key], self.sizes[key]

@@ -49,7 +49,8 @@ def shown(view: device.MaskView) -> str:
     whole = tag("figure", tag(
         "button", f'<img class="tiles" src="{png(view.picture)}" alt="Mask of {text(view.title)}: '
         f'{percent(gone / view.units)} removed, spread over {view.shape[0]} rows and {view.shape[1]} inputs">',
-        type="button", class_="look", aria_label="Look closer: click, or move with the arrow keys"),
+        type="button", class_="look", data_x=view.at[0], data_y=view.at[1],
+        aria_label="Look closer: click, or move with the arrow keys"),
                 tag("figcaption", f"Rows down ({view.shape[0]:,}), input channels across ({view.shape[1]:,}). A pixel "
                     f"is {many}. Click, or use the arrow keys, to look closer.", class_="hint"))
     near = tag("figure", f'<img src="{png(view.near)}" alt="Single weights around the chosen place">',

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from pruning.errors import Refused, in_words
+from pruning.errors import Refused, in_words, out_of_memory
 from pruning.models import BUNDLED
 from pruning.units.site import WEIGHTS
 from ui import clicks, compare, device, masks, setup
@@ -59,26 +59,31 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
         *read, picked, place = values
         return looked(asked, read, picked, place)
 
+    def ready(opening: Any) -> None:
+        """A model was opened: everything that is about the former one is made anew."""
+        opening.then(*outlook_events, **view).then(*look_events, **view).then(*help_events, **view)
+
     outlook_events = (outlook, [*asked.inputs, mask.picked], [
         asked.achieved, asked.problem, mask.layers, pair.stale, asked.family, asked.inner, asked.method,
-        asked.explained, asked.pattern, asked.ratio, asked.spread, *asked.options.values()])
+        asked.explained, asked.pattern, asked.share, asked.spread, asked.seed, *asked.groups.values()])
     look_events = (look, [*asked.inputs, mask.picked, mask.place], [mask.detail, mask.histogram])
+    help_events = (compare.help_with, [pair.prompt, asked.source], pair.unknown)
     opened_events = (opened, [asked.source, asked.component], [top, asked.component, asked.load_problem])
 
     gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
            asked.spread.input, asked.ratio.change, asked.protect.blur, asked.protect.submit, asked.only.blur,
            asked.only.submit, asked.seed.change, *(c.change for c in asked.options.values())],
           *outlook_events, **newest).then(*look_events, **newest)
-    demo.load(*opened_events, **view).then(*outlook_events, **view)
+    ready(demo.load(*opened_events, **view))
     mask.layers.select(picked_site, None, [mask.picked, mask.place], **view).then(*look_events, **newest)
     mask.detail.select(picked_place, None, [mask.place], **view).then(*look_events, **newest)
 
     # A model is loaded. It has a queue of its own: a download must not hold up those who draw.
-    asked.model.input(choose_model, [asked.model, asked.source], [asked.other, asked.source, asked.load_problem],
-                      **view).then(*opened_events, **view).then(*outlook_events, **view)
-    gr.on([asked.load.click, asked.named.submit], load_model, [asked.named, asked.source],
-          [asked.source, asked.load_problem], concurrency_id="load", concurrency_limit=1, api_name="load",
-          api_visibility="private").success(opened, *opened_events[1:], **view).then(*outlook_events, **view)
+    ready(asked.model.input(choose_model, [asked.model, asked.source], [asked.other, asked.source, asked.load_problem],
+                            **view).then(*opened_events, **view))
+    ready(gr.on([asked.load.click, asked.named.submit], load_model, [asked.named, asked.source],
+                [asked.source, asked.load_problem], concurrency_id="load", concurrency_limit=1, api_name="load",
+                api_visibility="private").success(*opened_events, **view))
 
     # The pair is drawn.
     def generate(shown: dict[str, Any], *values: Any) -> Iterator[Any]:
@@ -96,7 +101,7 @@ def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compar
     pair.dice.click(compare.new_seed, None, pair.seed, **view)
     for chips in (pair.chips, pair.unknown):
         chips.select(said, None, pair.prompt, **view)
-    pair.prompt.change(compare.help_with, [pair.prompt, asked.source], pair.unknown, **newest)
+    pair.prompt.change(*help_events, **newest)
 
 
 def picked_site(event: gr.EventData) -> tuple[str, None]:
@@ -128,13 +133,14 @@ def refreshed(asked: setup.Setup, read: list[Any], picked: str) -> list[Any]:
         seen = device.outlook(recipe)
         figures = [cards.achieved(recipe.ratio, achieved(seen), seen.notes), "", layers.layers(seen.layers, picked),
                    gr.HTML(plan=recipe.digest)]
-    except Refused as error:  # an achieved line of another request would mislead
-        figures = ["", alert(error), gr.skip(), gr.HTML(plan="")]
+    except Refused as error:  # figures of another request would mislead
+        figures = ["", alert(error), layers.layers(()), gr.HTML(plan="")]
     family = "width" if width else request["units"]
     return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
-            gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Slider(visible=not nm),
+            gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Group(visible=not nm),
             gr.HTML(options=setup.SPREAD_OPTIONS, visible=not nm),
-            *(type(c)(visible=owner == request["method"]) for (owner, _), c in asked.options.items())]
+            gr.Number(visible=setup.seeded(request["method"])),
+            *(gr.Group(visible=owner == request["method"]) for owner in asked.groups)]
 
 
 def achieved(seen: device.Outlook) -> list[tuple[str, float, str]]:
@@ -179,7 +185,9 @@ def load_model(named: str, before: str) -> Iterator[tuple[str, str]]:
         device.open_model(named)
     except Refused as error:
         yield before, alert(error)
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (isinstance(error, OSError) or out_of_memory(error)):
+            raise
         yield before, alert(in_words(error))
     else:
         yield named.strip(), ""
@@ -204,11 +212,11 @@ def generated(asked: setup.Setup, shown: dict[str, Any], shots: Any, read: Any) 
         for stage, figures, memory in compare.drawn(source, request, compare.shot(shots)):
             mark = gr.HTML(pair=memory["plan"]) if memory else gr.skip()
             yield stage, figures or gr.skip(), "", memory or gr.skip(), mark, not memory
-    except (Refused, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+    except Exception as error:
+        known = error if isinstance(error, Refused) else in_words(error) if out_of_memory(error) else ""
+        yield shown["stage"], shown["cards"], alert(known), gr.skip(), gr.skip(), False
+        if not known:  # a fault of ours is shown as one
             raise
-        sentence = error if isinstance(error, Refused) else in_words(error)
-        yield shown["stage"], shown["cards"], alert(sentence), gr.skip(), gr.skip(), False
 
 
 def ended(shown: dict[str, Any], drawing: bool) -> tuple[Any, Any, gr.Button, Any, bool]:

@@ -10,7 +10,7 @@ from pruning import DEFAULT, methods
 from pruning.criteria import CRITERIA
 from pruning.models import BUNDLED
 from ui import controls, device
-from ui.controls import choice, option
+from ui.controls import choice, option, slider
 
 FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "All three"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
@@ -41,11 +41,13 @@ class Setup:
     inner: gr.HTML
     method: gr.HTML
     pattern: gr.HTML
+    share: gr.Group
     ratio: gr.Slider
     spread: gr.HTML
     protect: gr.Textbox
     only: gr.Textbox
     seed: gr.Number
+    groups: dict[str, gr.Group]
     options: dict[tuple[str, str], Any]
     achieved: gr.HTML
     problem: gr.HTML
@@ -62,10 +64,16 @@ class Setup:
         units = inner if family == "width" else family
         options = {name: value for (owner, name), value in zip(self.options, rest, strict=True) if owner == method}
         request = {"method": method, "component": component, "units": units, "spread": spread,
-                   "protect": globs(protect), "only": globs(only), "seed": int(seed or 0), **options}
+                   "protect": globs(protect), "only": globs(only), "seed": int(seed or 0) if seeded(method) else 0,
+                   **options}
         if units == "nm":
             return source, request | {"pattern": pattern, "spread": "layer"}
-        return source, request | {"ratio": ratio / 100}
+        return source, request | {"ratio": None if ratio is None else ratio / 100}
+
+
+def seeded(method: str) -> bool:
+    """Whether a method draws numbers; for others a seed would be a cause without an effect."""
+    return getattr(CRITERIA[method], "seeded", False)
 
 
 def globs(text: str) -> tuple[str, ...]:
@@ -116,18 +124,19 @@ def build() -> Setup:
         explained = gr.HTML(f'<p class="hint">{EXPLAINED["weight"]}</p>')
         inner = choice("Units", inner_options({}), "width", look="tabs", elem_id="inner", visible=False)
         method = choice("Method", method_options("weight"), "magnitude", elem_id="method")
-        options = controls.of_methods(CRITERIA)
+        groups, options = controls.of_methods(CRITERIA)
         pattern = choice("Pattern", PATTERN_OPTIONS, "2:4", look="tabs", elem_id="pattern",
                          visible=False)
-        ratio = gr.Slider(0, 95, value=30, step=1, label="Remove, %", elem_id="ratio", buttons=["reset"])
+        with gr.Group() as share:
+            ratio = slider(0, 95, 30, step=1, label="Remove, %", elem_id="ratio", buttons=["reset"])
         achieved = gr.HTML("", elem_id="achieved")
         problem = gr.HTML("", elem_classes="problem", elem_id="setup-problem")
         spread = choice("Spread", SPREAD_OPTIONS, "layer", elem_id="spread")
-        with gr.Accordion("Protected layers and seed", open=False):
+        with gr.Accordion("Advanced: protected layers", open=False):
             protect = gr.Textbox(", ".join(DEFAULT), label="Protected layers", elem_id="protect",
                                  info="Patterns on module names, between commas. Empty releases all.")
             only = gr.Textbox("", label="Only these layers", elem_id="only", placeholder="up_blocks.*",
                               info="Empty means all that are not protected.")
-            seed = gr.Number(0, label="Seed of the random method", precision=0, elem_id="prune-seed")
+            seed = gr.Number(0, label="Seed of the method", precision=0, elem_id="prune-seed", visible=False)
     return Setup(source, model, named, load, load_problem, other, component, family, explained, inner, method, pattern,
-                 ratio, spread, protect, only, seed, options, achieved, problem)
+                 share, ratio, spread, protect, only, seed, groups, options, achieved, problem)

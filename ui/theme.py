@@ -4,7 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
-DENSE, PRUNED = "#2f6fd6", "#c2570c"
+DENSE = "#2f6fd6"
 
 
 def theme() -> gr.themes.Base:

@@ -17,7 +17,7 @@ def unknown(prompt: str, vocabulary: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def words(phrase: str) -> list[str]:
     """Lower-case words."""
-    return re.findall(r"[\w’'-]+", phrase.lower())
+    return re.findall(r"\w+(?:[’'-]\w+)*", phrase.lower())
 
 
 def nearest(word: str, vocabulary: Sequence[Mapping[str, Any]], count: int = 3) -> list[str]:

@@ -30,13 +30,15 @@ def models() -> str:
     """The bundled models' measured quality."""
     sd, clip = (json.loads((ASSETS / name / "bars.json").read_text()) for name in ("emoji-sd", "emoji-clip"))
     rows = [
-        ("`emoji-clip`: own caption first among 200, on real glyphs", f"{clip['top1']:.0%}", "90 %"),
-        ("`emoji-sd`: own caption first among 200, on 64 drawn pictures", f"{sd['top1']:.0%}", "50 %"),
+        (f"`emoji-clip`: own caption first among {clip['candidates']}, on {clip['prompts']} real glyphs",
+         f"{clip['top1']:.0%}", f"{clip['floor']['top1']:.0%}"),
+        (f"`emoji-sd`: own caption first among {sd['candidates']}, on {sd['prompts']} drawn pictures",
+         f"{sd['top1']:.0%}", f"{sd['floor']['top1']:.0%}"),
         ("`emoji-sd`: own caption among the first five", f"{sd['top5']:.0%}", ""),
-        ("`emoji-sd`: background in the asked colour", f"{sd['colour']:.0%}", "90 %"),
-        (f"autoencoder: mean PSNR at {sd['native_px']} px", f"{sd['psnr']:.1f} dB", "26 dB"),
+        ("`emoji-sd`: background in the asked colour", f"{sd['colour']:.0%}", f"{sd['floor']['colour']:.0%}"),
+        (f"autoencoder: mean PSNR at {sd['native_px']} px", f"{sd['psnr']:.1f} dB", f"{sd['floor']['psnr']:.0f} dB"),
     ]
-    body = "\n".join(f"| {name} | {value.replace('%', ' %')} | {floor} |" for name, value, floor in rows)
+    body = "\n".join(f"| {name} | {value} | {floor} |" for name, value, floor in rows).replace("%", " %")
     return "| measured | value | floor |\n| --- | --- | --- |\n" + body
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from assets.make.attention import quick_backward
+from pruning.clock import threads
 
 
 class Run:
@@ -130,7 +131,7 @@ def describe(device: str) -> str:
     """The device in words."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+    return f"CPU, {threads()}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pruning.scores import SiteScores
 from pruning.subject import Subject
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
+from pruning.units.site import WEIGHTS
 
 
 @CRITERIA.add("magnitude")
@@ -25,7 +26,7 @@ class Magnitude:
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
         """Score site by site."""
         for site in catalog:
-            if site.kind in ("weight", "nm") or self.norm == "l1":
+            if site.kind in WEIGHTS or self.norm == "l1":
                 yield SiteScores(site, site.score(subject.net, lambda w: w.abs()))
             else:
                 yield SiteScores(site, site.score(subject.net, lambda w: w.float().square()))

@@ -22,6 +22,7 @@ class Random:
 
     paper: ClassVar = ""
     units: ClassVar = ("weight", "nm", "head", "neuron", "channel", "width")
+    seeded: ClassVar = True
 
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
         """Score site by site; a site's numbers depend on the seed and its name alone."""

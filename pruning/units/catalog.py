@@ -8,7 +8,7 @@ from torch import nn
 from pruning.costs import Costs, Example, trace
 from pruning.errors import Refused
 from pruning.units import channel, head, neuron, weight
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import Site
 
 WIDTH = ("head", "neuron", "channel")
 FINDERS: dict[str, Callable[[nn.Module], Iterator[Site]]] = {
@@ -75,5 +75,3 @@ def catalog(net: nn.Module, units: str, example: Example, component: str = "This
     found = sorted(find(net, units), key=lambda site: place.get(site.module, len(place)))
     return Catalog(units, {site.name: site for site in found}, costs)
 
-
-__all__ = ["WEIGHTS", "Catalog", "catalog", "find", "why_not"]

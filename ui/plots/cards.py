@@ -15,16 +15,13 @@ def card(label: str, dense: str, pruned: str, how: str, better: str = "") -> str
                class_="card", tabindex="0", role="group", aria_label=label)
 
 
-def cards(report: Mapping[str, Any] | None, live: tuple[float | None, float | None] = (None, None)) -> str:
-    """Ms per step (live), speed-up, parameters, MACs and bytes."""
-    a, b = live
-    clock = card("ms per step, live", "—" if a is None else three(a), "—" if b is None else three(b),
+def cards(report: Mapping[str, Any], ms: tuple[float, float], taken: str = "live") -> str:
+    """Ms per step, speed-up, parameters, MACs and bytes. ``taken`` says when the clocks ran: live, or prepared."""
+    clock = card(f"ms per step, {taken}", three(ms[0]), three(ms[1]),
                  "median of the denoiser's calls while both drew in turn, previews off the clock", "lower is better")
     speed = tag("div", tag("span", "speed-up", class_="label"), tag("span", "not measured yet", class_="waiting"),
                 tag("span", "live clocks are no measurement: they share the machine with the page", class_="how"),
                 class_="card", tabindex="0", role="group", aria_label="speed-up")
-    if report is None:
-        return tag("div", clock, speed, class_="cards")
     params, macs, size = report["params"], report["macs"], report["bytes"]
     rows = [clock, speed, card("parameters", counted(params["dense"]), counted(params["pruned"]),
                                f"of the pruned component; {counted(params['nonzero'])} of them are not zero",

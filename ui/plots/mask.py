@@ -57,7 +57,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
     figure = go.Figure()
     sides = (("removed", "#b9b4ab", "/", lambda c: c < threshold), ("kept", "#3a6ec8", "", lambda c: c >= threshold))
     for name, colour, shape, belongs in sides if threshold is not None else (
-            ("all weights: groups, not a threshold, decide", "#808692", "", lambda c: True),):
+            ("weights", "#808692", "", lambda c: True),):
         inside = [i for i, centre in enumerate(centres) if belongs(centre)]
         figure.add_bar(x=[centres[i] for i in inside], y=[counts[i] for i in inside], name=name,
                        width=[edges[i + 1] - edges[i] for i in inside],

@@ -13,8 +13,8 @@ from ui.plots.markup import counted, percent, tag, text, three
 class Side:
     """What the page knows of one side: its pictures as addresses, its clock, and the model that made them."""
 
-    pictures: tuple[str, ...] = ()
-    ms: float | None = None  # median over the steps so far, of the denoiser's call
+    pictures: tuple[str, ...]
+    ms: float  # median over the steps so far, of the denoiser's call
     step: int = 0
     steps: int = 0
     params: int = 0
@@ -35,22 +35,19 @@ def grid(pictures: Sequence[str], what: str, live: bool) -> str:
     """Up to four pictures in a square."""
     images = "".join(f'<img src="{src}" alt="{text(what)}, picture {i + 1} of {len(pictures)}" '
                      f'class="{"live" if live else ""}" draggable="false">' for i, src in enumerate(pictures))
-    return tag("div", images or tag("div", "", class_="blank"), class_=f"grid n{max(1, len(pictures))}")
+    return tag("div", images, class_=f"grid n{len(pictures)}")
 
 
 def caption(name: str, side: Side, live: bool) -> str:
     """The clock under a picture."""
-    clock = "— ms/step" if side.ms is None else f"{three(side.ms)} ms/step"
-    state = f"step {side.step} of {side.steps}" if live and side.steps else f"{counted(side.params)} parameters in all"
-    return tag("figcaption", tag("b", text(name)), tag("span", text(clock), class_="clock"),
+    state = f"step {side.step} of {side.steps}" if live else f"{counted(side.params)} parameters in all"
+    return tag("figcaption", tag("b", text(name)), tag("span", f"{three(side.ms)} ms/step", class_="clock"),
                tag("span", text(state)), class_="caption")
 
 
 def badge(dense: Side, pruned: Side) -> str:
     """Whether the right-hand picture really came from a pruned model: counted on the model when it drew."""
     fewer, zeros = dense.params - pruned.params, pruned.zeros - dense.zeros
-    if not pruned.fingerprint:
-        return ""
     if pruned.fingerprint == dense.fingerprint:
         return tag("p", "Nothing removed: both pictures come from the same weights. Raise the ratio to prune.",
                    class_="badge none")

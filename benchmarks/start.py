@@ -1,64 +1,46 @@
-"""From ``python app.py`` to a page that one can use, in a real Chromium (aim: 8 seconds).
+"""From ``python app.py`` to a page that one can use, in a real Chromium (aim: 8 seconds), and what travels for it.
 
 python -m benchmarks.start
 """
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from playwright.sync_api import sync_playwright
 
+from benchmarks.served import QUIET, served
 from benchmarks.table import publish
 
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
 REPEATS = 3
 
 
-def once(browser) -> tuple[float, float, float]:
-    """Seconds until the server answers, until the prepared pair is there, until the setup answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def once(browser) -> dict[str, float]:
+    """Seconds until the server answers, the prepared pair is there, the setup answers; and the page's weight."""
     before = time.perf_counter()
-    server = subprocess.Popen([sys.executable, "app.py"], env={**os.environ, "GRADIO_SERVER_PORT": str(port)},
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                urlopen(f"http://127.0.0.1:{port}", timeout=1)
-                break
-            except (URLError, OSError):
-                time.sleep(0.05)
+    with served() as (url, _):
         answered = time.perf_counter() - before
         page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{port}")
+        session = page.context.new_cdp_session(page)
+        session.send("Network.enable")
+        weight: list[float] = []
+        session.on("Network.loadingFinished", lambda event: weight.append(event["encodedDataLength"]))
+        page.goto(url)
         page.wait_for_selector("#stage img")
         painted = time.perf_counter() - before
         page.wait_for_selector("#achieved .row")
         usable = time.perf_counter() - before
         page.close()
-        return answered, painted, usable
-    finally:
-        server.terminate()
-        server.wait()
+    return {"server answers, s": answered, "prepared pair shown, s": painted, "setup answers, s": usable,
+            "page weight, MB": sum(weight) / 1e6, "requests": len(weight)}
 
 
 def main() -> None:
     """The middle of a few starts."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        taken = sorted((once(browser) for _ in range(REPEATS)), key=lambda times: times[2])
+        taken = sorted((once(browser) for _ in range(REPEATS)), key=lambda row: row["setup answers, s"])
         browser.close()
-    answered, painted, usable = taken[len(taken) // 2]
-    publish("start", "python -m benchmarks.start", [
-        {"server answers, s": answered, "prepared pair shown, s": painted, "setup answers, s": usable}])
+    publish("start", "python -m benchmarks.start", [taken[len(taken) // 2]])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Milliseconds per denoising step, dense against pruned, at one and four images: the clock beside the MACs.
 
+Reachable is Amdahl's law with the share of a dense step inside kernels, profiled in the same run.
+
 python -m benchmarks.steps
 """
 
@@ -20,14 +22,14 @@ def main() -> None:
     for name, asked in CASES.items():
         plan = pruning.plan(pipe, "magnitude", **asked)
         smaller = pruning.apply(pipe, plan)
-        macs = pruning.report(pipe, smaller, plan).macs
         for images in (1, 4):
             shot = pruning.Shot("red heart on a blue background", steps=4, images=images)
             taken = pruning.measure(pipe, smaller, shot, repeats=5)
+            speed = pruning.report(pipe, smaller, plan, measured=taken).speed
             rows.append({"removed": name, "images": images, "dense, ms": taken.dense[0], "pruned, ms": taken.pruned[0],
                          "pruned interval": f"{taken.pruned[1]:.1f} to {taken.pruned[2]:.1f}",
                          "speed-up": taken.speedup or "no difference beyond noise",
-                         "MACs ratio": macs["dense"] / macs["pruned"]})
+                         "reachable": speed["reachable"], "theory": speed["theory"]})
     publish("steps", "python -m benchmarks.steps", rows)
 
 

@@ -109,7 +109,10 @@ def generate(pipe: Any, shot: Shot) -> Iterator[images.Event]:
 
 
 def measure(dense: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measured:
-    """Milliseconds per step of both, interleaved, with intervals."""
+    """Milliseconds per step of both and of every part of a drawing, interleaved, with intervals.
+
+    ``clock.turns`` is the same as a stream, one event a run.
+    """
     return clock.interleaved(dense, pruned, shot, repeats)
 
 

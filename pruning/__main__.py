@@ -8,7 +8,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +26,12 @@ from pruning.accounting import total
 from pruning.costs import trace
 from pruning.errors import Later, Refused, in_words, out_of_memory
 from pruning.images import Drawn, Stepped
+from pruning.quality import Divergence, compared, judge_for
 from pruning.subject import log, plan_of, subject
 from pruning.surgery import check
 from pruning.types import Plan, PlanStep, Shot
 from pruning.units.catalog import find
+from pruning.verdict import sentence
 
 Result = dict[str, Any]
 LATER = {"bench": "measure dense against pruned, interleaved", "recover": "train the damage away",
@@ -219,14 +221,17 @@ def compare(args: argparse.Namespace) -> Result:
     shot = Shot(**flags.given(args, flags.DRAW))
     dense, pruned = pruning.load(args.model), pruning.load(args.pruned)
     found, folder = _shared_plan(args, dense, pruned), _folder(args.out)
-    sides = _drawn(images.draw_pair(dense, pruned, shot), 2 * shot.steps)
+    apart = Divergence()
+    one, other = sides = _drawn(apart.watching(images.draw_pair(dense, pruned, shot)), 2 * shot.steps)
     report = pruning.report(dense, pruned, found)
+    far = compared(one, other, shot.prompts, apart.steps, judge_for(found.recipe.model)).to_dict()
     files = [_written(folder / f"{drawn.side}_{i}.png", image, drawn)
              for drawn in sides for i, image in enumerate(drawn.images)]
     for i, (a, b) in enumerate(zip(*(drawn.images for drawn in sides), strict=True)):
         files.append(_written(folder / f"difference_{i}.png", ImageChops.difference(a, b)))
     file = folder / "report.json"
-    result = report.to_dict() | {"files": [*files, str(file)],
+    told = sentence(report.to_dict(), far, found.recipe.component, found.recipe.pattern)
+    result = report.to_dict() | {"quality": far, "verdict": told, "files": [*files, str(file)],
                                  "live_ms_per_step": {d.side: float(np.median(d.ms)) for d in sides}}
     file.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
@@ -266,7 +271,7 @@ def _folder(path: str) -> Path:
     return folder
 
 
-def _drawn(events: Iterator[images.Event], steps: int) -> list[Drawn]:
+def _drawn(events: Iterable[images.Event], steps: int) -> list[Drawn]:
     """The finished pictures, with a bar over the steps."""
     with tqdm(total=steps, desc="drawing", unit="step", leave=False, file=sys.stderr) as bar:
         finished = []

@@ -1,6 +1,6 @@
 """Requested, achieved, bytes, MACs: what a plan cost and saved, counted on the models themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from pruning.costs import Costs, on_meta, trace
 from pruning.errors import Refused
-from pruning.spread import gone, left_alone, parse_pattern, protected, ratio_of, reason
-from pruning.subject import Subject, fingerprint, parts_of, subject
+from pruning.kernels import Ceiling, amdahl, ceiling
+from pruning.spread import gone, left_alone, protected, ratio_of, reason
+from pruning.subject import DENOISERS, Subject, fingerprint, parts_of, subject
 from pruning.surgery import carried_out
 from pruning.types import Plan, PlanStep
 from pruning.units.catalog import find
@@ -82,7 +83,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
         params, macs,
         {"dense": weight(before.net, stored), "pruned": weight(after.net, stored),
          "dtype": str(stored).removeprefix("torch.")},
-        speed(step, macs, measured, next(after.net.parameters()).device.type),
+        speed(step, macs, measured, _sparse(step, sites, cut, next(after.net.parameters()))),
         {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
 
 
@@ -103,6 +104,13 @@ def _start(before: Subject, plan: Plan) -> nn.Module:
         if step.decision.kind == "keep":
             net = carried_out(replace(before, net=on_meta(net)), step, masked=False)
     return net
+
+
+def _sparse(step: PlanStep, sites: Sequence[Site], costs: Costs, stored: Tensor) -> Ceiling | None:
+    """What kernels for the step's pattern win where the pruned component is and in its type; None without a pattern."""
+    pattern = step.recipe.pattern
+    return ceiling((site for site in sites if gone(step.decision, site)), costs, stored.dtype, stored.device.type,
+                   pattern) if pattern else None
 
 
 def total(net: nn.Module) -> int:
@@ -145,20 +153,87 @@ def _layer(site: Site, step: PlanStep, costs: Costs) -> LayerReport:
 
 
 def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None,
-          device: str) -> dict[str, Any]:
-    """Theory: the dense MACs over those that are not zero. Reachable: over those that this device really does, which
-    takes all of a step to be such arithmetic. Measured: the clock.
+          sparse: Ceiling | None = None) -> dict[str, Any]:
+    """Theory: the dense MACs over those that are not zero. Reachable: over those that this device has to do, as far as
+    time goes into such arithmetic. Measured: the clock; ``timed_for`` says which part of it counts.
+
+    ``sparse`` is what kernels for the step's pattern win on this device.
     """
     if macs["dense"] is None:
         return {"theory": None, "reachable": None, "measured": measured,
                 "why": "The MACs of this class are not counted yet."}
-    theory, smaller = macs["dense"] / max(1, macs["nonzero"]), macs["dense"] / max(1, macs["pruned"])
-    if step.decision.kind == "pattern" and device == "cuda":
-        n, m = parse_pattern(step.recipe.pattern or "2:4")
-        return {"theory": theory, "reachable": None, "measured": measured,
-                "why": f"The {n}:{m} kernels of this GPU were not probed, and they serve linear layers only."}
-    why = ["The layers are smaller, so every kernel does less."] if macs["pruned"] < macs["dense"] else []
-    if macs["nonzero"] < macs["pruned"]:
-        why += ["Zeros are stored and multiplied like other numbers: this device has no kernel that skips them."]
-    return {"theory": theory, "reachable": smaller, "measured": measured,
-            "why": " ".join(why) or "Nothing was removed."}
+    share = _shrinks(measured, sparse) if measured and _denoises(step.recipe.component) else None
+    left = macs["pruned"] - (sparse.skipped if sparse else 0)
+    reachable = amdahl(macs["dense"], left, 1.0 if share is None else share)
+    few = 0.99 if step.decision.kind == "keep" else 1  # every model has some zeros of its own
+    zeros = macs["nonzero"] < few * macs["pruned"]
+    why = [*_cause(macs, zeros, sparse), *(_limit(reachable, share) if left < macs["dense"] else ())]
+    if measured:
+        why += [_on_the_clock(timed_for(measured, step.recipe.component), reachable, share)]
+    return {"theory": macs["dense"] / max(1, macs["nonzero"]), "reachable": reachable, "measured": measured,
+            "why": " ".join(why)}
+
+
+def _shrinks(measured: Mapping[str, Any], sparse: Ceiling | None) -> float | None:
+    """The share of a step that can get shorter: with sparse kernels, theirs; with smaller layers, all but Python's.
+
+    Norms, activations and copies are no MACs, and yet they shrink with the layers.
+    """
+    if sparse and sparse.eligible:
+        return measured["kernels"]
+    return None if measured["between"] is None else 1 - measured["between"]
+
+
+def timed_for(measured: Mapping[str, Any], component: str) -> Mapping[str, Any]:
+    """The part of what was measured that a component answers for: ``dense``, ``pruned``, ``speedup``."""
+    return measured["parts"]["step" if _denoises(component) else component]
+
+
+def _denoises(component: str) -> bool:
+    return component in ("", *DENOISERS)
+
+
+def _cause(macs: Mapping[str, Any], zeros: bool, sparse: Ceiling | None) -> Iterator[str]:
+    """Why less has to be done, or not."""
+    if macs["pruned"] < macs["dense"]:
+        yield "The layers are smaller, so every kernel does less."
+    if sparse and sparse.eligible:
+        yield (f"{sparse.eligible} of {sparse.layers} pruned layers, with {_percent(sparse.f)} of the MACs, have a "
+               "kernel that skips zeros, by type and shape; it was not probed on this device, and Prunescope does not "
+               "switch it on.")
+    elif zeros:
+        reason = next(iter(sparse.without), None) if sparse else None
+        yield ("Zeros are stored and multiplied like other numbers: "
+               f"{reason or 'this device has no kernel that skips them'}.")
+    elif macs["pruned"] == macs["dense"]:
+        yield "Nothing was removed."
+
+
+def _limit(reachable: float, share: float | None) -> Iterator[str]:
+    """What stands between fewer MACs and less time."""
+    if share is None:
+        yield f"{reachable:.2f}× is reachable if all of the time shrinks with the MACs."
+    else:
+        yield f"{_percent(1 - share)} of a step cannot shrink, so {reachable:.2f}× is reachable."
+
+
+def _on_the_clock(timed: Mapping[str, Any], reachable: float, share: float | None) -> str:
+    """How the clock compares with what is reachable. Within two percent of the intervals it is the same."""
+    if timed["speedup"] is None:
+        return "Measured: no difference beyond noise."
+    (_, a, b), (_, c, d) = timed["dense"], timed["pruned"]
+    told = f"Measured {timed['speedup']:.2f}×"
+    if a / d * 0.98 <= reachable <= b / c * 1.02:
+        return f"{told}: no different from {reachable:.2f}× beyond noise."
+    if reachable == 1:
+        return f"{told}, though both do the same arithmetic: was other work running? Measure again."
+    if timed["speedup"] > reachable:
+        return f"{told}, above {reachable:.2f}×: " + (
+            "work that MACs do not count (norms, softmax, memory traffic) shrinks, too.")
+    return f"{told}, below {reachable:.2f}×: " + (
+        "part of the time does not shrink with the MACs (norms, copies, Python)." if share is None else
+        "smaller kernels do fewer operations a second, and norms and copies shrink less than MACs.")
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"

@@ -1,32 +1,75 @@
-"""Measure mode: how long a step takes, dense against pruned. No previews, no yields, nothing else on the thread."""
+"""Measure mode: how long a drawing and its parts take, dense against pruned.
 
+No previews and no decoding between steps, and nothing is yielded while a run is under way.
+"""
+
+import os
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, supported_activities
 
 from pruning.errors import Refused
 from pruning.images import Run
+from pruning.subject import subject
 from pruning.types import Shot
+
+Interval = tuple[float, float, float]  # (median, low, high), 95 % bootstrap of the median
+
+MOST = 100  # runs a side
+BETWEEN = "between operators"
+HEAVY = ("conv", "mm", "flash", "attention")  # mm, addmm and bmm among them; a linear layer is one of these
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One whole run of one side is done, warm-ups counted in. ``ms`` is its median step."""
+
+    done: int
+    total: int
+    side: str
+    ms: float
+    left: float  # seconds, estimated
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Milliseconds of one part on both sides. ``speedup`` is None when the intervals overlap: nothing beyond noise."""
+
+    dense: Interval
+    pruned: Interval
+    speedup: float | None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Milliseconds per denoising step of both sides, and their ratio. Intervals are 95 % bootstrap of the median.
+    """Milliseconds per denoising step of both sides and their ratio, as in ``Timed``; then every part of a drawing.
 
-    ``speedup`` is None when the intervals overlap: no difference beyond noise.
+    ``parts`` are ``text_encoder``, ``step`` (the denoiser's call, median of a run), ``denoiser`` (all of its calls),
+    ``vae.decoder`` and ``picture`` (end to end, all that is between them included). ``kernels`` is the share of a
+    dense step inside convolution, linear and attention kernels, ``between`` the share outside all operators (Python,
+    and a GPU that waits for it), which no pruning shortens; both None where that cannot be told.
     """
 
-    dense: tuple[float, float, float]  # (median, low, high)
-    pruned: tuple[float, float, float]
+    dense: Interval
+    pruned: Interval
     speedup: float | None
     repeats: int
     taken_on: str
+    parts: Mapping[str, Timed] = field(default_factory=dict)
+    kernels: float | None = None
+    between: float | None = None
+    steps: int = 0  # of each run
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -34,32 +77,131 @@ class Measured:
 
 
 def interleaved(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Measured:
+    """What ``turns`` comes to."""
+    return next(event for event in turns(dense, pruned, shot, repeats) if isinstance(event, Measured))
+
+
+def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Turn | Measured]:
     """Both sides from the same noise: one run each to warm up, then A B B A, ``repeats`` runs a side.
 
-    A run's figure is the median over its steps, of the denoiser's call alone.
+    Closing the generator stops the work.
+
+    Raises:
+        Refused: this cannot be drawn, or the two cannot be compared.
     """
-    if repeats < 1:
-        raise Refused(f"repeats cannot be {repeats}.", "One is the least; five make an interval worth reading.")
-    samples: dict[str, list[float]] = {"dense": [], "pruned": []}
+    check(dense, pruned, repeats)
+    extra = Run(dense, shot)  # for the profiler, and made first: what cannot be drawn is refused before anything runs
+    taken: dict[str, list[dict[str, float]]] = {"dense": [], "pruned": []}
+    pair, total = [("dense", dense), ("pruned", pruned)], 2 * (repeats + 1)
     for turn in range(repeats + 1):
-        pair = [("dense", dense), ("pruned", pruned)]
         for side, pipe in pair if turn % 2 == 0 else pair[::-1]:
-            run = Run(pipe, shot, side)
-            for index in range(len(run.scheduler.timesteps)):
-                run.step(index)
-            if turn:
-                samples[side].append(float(np.median(run.ms)))
-    a, b = interval(samples["dense"]), interval(samples["pruned"])
-    apart = a[1] > b[2] or b[1] > a[2]
-    return Measured(a, b, a[0] / b[0] if apart else None, repeats, machine(dense))
+            taken[side].append(drawing(pipe, shot, side))
+            done = sum(map(len, taken.values()))
+            each = fmean(runs[-1]["picture"] for runs in taken.values() if runs) / 1000
+            yield Turn(done, total, side, taken[side][-1]["step"], each * (total - done))
+    parts = {name: timed(*([run[name] for run in runs[1:]] for runs in taken.values())) for name in taken["dense"][0]}
+    step = parts["step"]
+    spent = operators(extra)
+    between = spent[BETWEEN] / sum(spent.values()) if spent else None
+    yield Measured(step.dense, step.pruned, step.speedup, repeats, machine(dense), parts, inside(spent), between,
+                   len(extra.scheduler.timesteps))
 
 
-def interval(samples: Sequence[float], rounds: int = 2000) -> tuple[float, float, float]:
+def check(dense: Any, pruned: Any, repeats: int) -> None:
+    """Whether a comparison of the two means anything.
+
+    Raises:
+        Refused: it does not.
+    """
+    if not 1 <= repeats <= MOST:
+        raise Refused(f"repeats cannot be {repeats}.",
+                      f"One is the least and {MOST} the most; five make an interval worth reading.")
+    one, other = (next(subject(pipe).net.parameters()) for pipe in (dense, pruned))
+    if (one.device, one.dtype) != (other.device, other.dtype):
+        raise Refused(f"Dense is {one.dtype} on {one.device} and pruned is {other.dtype} on {other.device}: their "
+                      "times would differ for that alone.", "Load both with the same device and dtype.")
+    if one.device.type == "meta":
+        raise Refused("This model has shapes and no weights, so it cannot be timed.",
+                      'Load it with weights="trained" or weights="random".')
+
+
+@torch.no_grad()
+def drawing(pipe: Any, shot: Shot, side: str) -> dict[str, float]:
+    """Draw once: the milliseconds of each part, from the prompt to the finished pictures."""
+    before = time.perf_counter()
+    with clocked(pipe.text_encoder) as encoding, clocked(pipe.vae.decoder) as decoding:
+        run = Run(pipe, shot, side)
+        for index in range(len(run.scheduler.timesteps)):
+            run.step(index)
+        pixels = pipe.vae.decode(run.latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
+    pipe.image_processor.postprocess(pixels, output_type="pil")
+    return {"text_encoder": sum(encoding), "step": float(np.median(run.ms)), "denoiser": sum(run.ms),
+            "vae.decoder": sum(decoding), "picture": (time.perf_counter() - before) * 1000}
+
+
+@contextmanager
+def clocked(net: nn.Module) -> Iterator[list[float]]:
+    """What each call of a network takes, in milliseconds."""
+    device = next(net.parameters()).device
+    begun: list[float] = []
+    taken: list[float] = []
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() * 1000
+
+    hooks = (net.register_forward_pre_hook(lambda *_: begun.append(now())),
+             net.register_forward_hook(lambda *_: taken.append(now() - begun.pop())))
+    try:
+        yield taken
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def timed(dense: Sequence[float], pruned: Sequence[float]) -> Timed:
+    """Both sides of one part. A single run a side has no interval, so nothing can be said of it."""
+    a, b = interval(dense), interval(pruned)
+    apart = len(dense) > 1 and (a[1] > b[2] or b[1] > a[2])
+    return Timed(a, b, a[0] / b[0] if apart else None)
+
+
+def interval(samples: Sequence[float], rounds: int = 2000) -> Interval:
     """(median, low, high): the 95 % bootstrap interval of the median."""
     values = np.asarray(samples)
     drawn = np.random.default_rng(0).choice(values, (rounds, len(values)))
     low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
     return float(np.median(values)), float(low), float(high)
+
+
+def operators(run: Run, steps: int = 3) -> dict[str, float]:
+    """What a step of a run spends in each of torch's operators, in milliseconds; empty where nobody can tell.
+
+    Taken over its first few steps. What is left of a step (Python, and a GPU that waits for it) is ``BETWEEN``.
+    """
+    kind = {"cpu": ProfilerActivity.CPU, "cuda": ProfilerActivity.CUDA}.get(run.device.type)
+    if kind is None or kind not in supported_activities() or torch.autograd._profiler_enabled():
+        return {}
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells standard error of every start and stop
+    count = min(steps, len(run.scheduler.timesteps))
+    with profile(activities=list({ProfilerActivity.CPU, kind})) as taken:
+        for index in range(count):
+            run.step(index)
+    own = "self_cpu_time_total" if kind is ProfilerActivity.CPU else "self_device_time_total"
+    spent = {event.key.removeprefix("aten::"): getattr(event, own) / 1000 / count for event in taken.key_averages()
+             if event.device_type == torch.autograd.DeviceType.CPU}  # others are kernels, which operators stand for
+    return spent | {BETWEEN: max(0.0, sum(run.ms) / count - sum(spent.values()))}
+
+
+def heavy(name: str) -> bool:
+    """Whether an operator multiplies matrices."""
+    return any(word in name for word in HEAVY)
+
+
+def inside(spent: Mapping[str, float]) -> float | None:
+    """The share of a step that multiplies matrices; None of a step of which nothing is known."""
+    return sum(ms for name, ms in spent.items() if heavy(name)) / sum(spent.values()) if spent else None
 
 
 def machine(pipe: Any) -> str:

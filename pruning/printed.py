@@ -54,8 +54,8 @@ def report(result: Result) -> str:
 
 
 def _speed(speed: Result) -> str:
-    theory = "" if speed["theory"] is None else f"in theory {speed['theory']:.2f} times as fast; not measured yet. "
-    return f"{theory}{speed['why']}"
+    theory = "" if speed["theory"] is None else f"in theory {speed['theory']:.2f} times as fast; "
+    return f"{theory}{'' if speed['measured'] else 'not measured yet. '}{speed['why']}"
 
 
 def drawn(result: Result) -> str:
@@ -64,7 +64,7 @@ def drawn(result: Result) -> str:
 
 
 def compared(result: Result) -> str:
-    """The report, the live clock of both, and the files."""
+    """The report, the verdict, the live clock of both, and the files."""
     live = ", ".join(f"{side} {ms:.1f}" for side, ms in result["live_ms_per_step"].items())
-    return "\n".join([report(result), "", f"ms a step, taken live while both were drawn in turn: {live}", "",
-                      *result["files"]])
+    clock = f"ms a step, taken live while both were drawn in turn: {live}"
+    return "\n".join([report(result), "", result["verdict"], "", clock, "", *result["files"]])

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import MISSING, Field, field, fields, is_dataclass
+from math import isfinite
 from typing import Any, TypeVar
 
 from pruning.errors import Refused
@@ -75,7 +76,7 @@ def checked(knob: Field, value: Any) -> Any:
     try:
         if kind is bool:
             value = {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
-        elif kind is int and float(value) != int(float(value)):
+        elif kind in (int, float) and not (isfinite(float(value)) and kind(float(value)) == float(value)):
             raise ValueError
         else:
             value = kind(value)

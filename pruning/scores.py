@@ -4,8 +4,9 @@ The bits of a non-negative float32, read as an integer, have the order of the fl
 their upper half is a bin of a histogram that needs no range to be chosen.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
 
 LOW = 15  # bits of a key below the bin
-BINS = 1 << (31 - LOW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,15 @@ class Sketch:
     first: int
     counts: Tensor  # (bins,) int64
 
+    @cached_property
+    def sums(self) -> Tensor:
+        """How many scores lie below each edge, (bins + 1,)."""
+        return torch.cat([torch.zeros(1, dtype=torch.long), self.counts.cumsum(0)])
+
+    def below(self, place: int) -> int:
+        """How many scores lie below the bin of keys ``place``."""
+        return int(self.sums[min(max(place - self.first, 0), len(self.counts))])
+
     @classmethod
     def of(cls, values: Tensor) -> "Sketch":
         """The sketch of a site's values."""
@@ -50,6 +59,22 @@ class Sketch:
         """The scores at which the bins begin, (bins + 1,) float32."""
         return (torch.arange(self.first, self.first + len(self.counts) + 1, dtype=torch.int32) << LOW).view(
             torch.float32)
+
+
+def pooled(sketches: Sequence[Sketch]) -> Sketch:
+    """One sketch of all scores of several."""
+    first = min(sketch.first for sketch in sketches)
+    counts = torch.zeros(max(sketch.first + len(sketch.counts) for sketch in sketches) - first, dtype=torch.long)
+    for sketch in sketches:
+        counts[sketch.first - first : sketch.first - first + len(sketch.counts)] += sketch.counts
+    return Sketch(first, counts)
+
+
+def cut(sketch: Sketch, count: int) -> tuple[int, int]:
+    """(the bin of keys that the ``count``-th lowest score is in, how many of that bin are among the lowest)."""
+    place = int(torch.searchsorted(sketch.sums[1:], torch.tensor(count))) if count else 0
+    place = min(place, len(sketch.counts) - 1)
+    return sketch.first + place, count - int(sketch.sums[place])
 
 
 @dataclass(frozen=True, eq=False)

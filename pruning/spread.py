@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pruning.errors import Refused
-from pruning.scores import BINS, LOW, Scores, keys
+from pruning.scores import LOW, Scores, cut, keys, pooled
 from pruning.types import Decision, Recipe
 from pruning.units.site import WEIGHTS, Site, ranges
 
@@ -65,24 +65,17 @@ def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, list[
     One look at the sketches finds the bin that the cut falls in; one pass over the values finds the key within it.
     """
     sketches = [scores.sketches[site.name] for site in sites]
-    first = min(s.first for s in sketches)
-    total = torch.zeros(BINS - first, dtype=torch.long)
-    for sketch in sketches:
-        total[sketch.first - first : sketch.first - first + len(sketch.counts)] += sketch.counts
-    below = total.cumsum(0)
-    place = int(torch.searchsorted(below, torch.tensor(count), right=False)) if count else 0
-    place = min(place, len(total) - 1)
-    missing = count - (int(below[place - 1]) if place else 0)  # still to find inside the bin
-    inside = [_inside(scores, site, first + place) for site in sites]
+    place, missing = cut(pooled(sketches), count)
+    inside = [_inside(scores, site, place) for site in sites]
     merged = sum(inside, torch.zeros(1 << LOW, dtype=torch.long))
-    cut = int(torch.searchsorted(merged.cumsum(0), torch.tensor(missing), right=False)) if missing else 0
-    at_key = missing - int(merged[:cut].sum())
+    low = int(torch.searchsorted(merged.cumsum(0), torch.tensor(missing))) if missing else 0
+    at_key = missing - int(merged[:low].sum())
     result = {}
     for site, sketch, counts in zip(sites, sketches, inside, strict=True):
-        level = min(at_key, int(counts[cut]))
+        level = min(at_key, int(counts[low]))
         at_key -= level
-        gone = int(sketch.counts[: max(0, first + place - sketch.first)].sum()) + int(counts[:cut].sum()) + level
-        result[site.name] = [((first + place) << LOW) + cut, int(counts[cut]) - level, gone]
+        gone = sketch.below(place) + int(counts[:low].sum()) + level
+        result[site.name] = [(place << LOW) + low, int(counts[low]) - level, gone]
     return result
 
 

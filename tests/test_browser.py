@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
-from benchmarks.start import QUIET
+from benchmarks.served import QUIET
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = Path("build/screenshots")
@@ -32,14 +33,14 @@ def browser():
 def open_page(browser, url):
     opened, faults = [], []
 
-    def go(width=1280, height=800, look="light"):
+    def go(width=1280, height=800, look="light", query=""):
         page = browser.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(
             (url, "data:", "blob:", url.replace("http", "ws"))) else None)
-        page.goto(f"{url}?__theme={look}")
-        page.wait_for_selector("#achieved .row")
+        page.goto(f"{url}?__theme={look}{query}")
+        page.wait_for_selector("#achieved .row", state="attached")
         opened.append(page)
         return page
 
@@ -86,11 +87,215 @@ def test_from_the_first_paint_to_a_pair(open_page):
     finished(page)
     assert "Really pruned" in page.locator("#stage .badge").inner_text()
     assert "not measured yet" in page.locator("#cards").inner_text()
-    for view in ("Wipe", "Difference", "Side by side"):
-        page.get_by_role("button", name=view).click()
-        assert page.get_by_role("button", name=view).get_attribute("aria-pressed") == "true"
+    for view in ("Wipe", "Difference", "Steps", "Side by side"):
+        page.get_by_role("button", name=view, exact=True).click()
+        assert page.get_by_role("button", name=view, exact=True).get_attribute("aria-pressed") == "true"
+        keep(page, f"view-{view.split()[0].lower()}")
     assert page.locator("#stage .sides").is_visible()
+    assert page.locator("#stage .film figure").count() == 4
     keep(page, "pair")
+
+
+def test_the_wipe_moves_with_the_keyboard(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Wipe", exact=True).click()
+    page.locator("#stage .wipe").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#stage .sides").evaluate("e => e.style.getPropertyValue('--at')") == "51%"
+
+
+def test_the_pruned_picture_shows_while_f_is_held(open_page):
+    page = open_page()
+    pruned = page.locator("#stage .side.pruned")
+    page.get_by_role("button", name="Flip", exact=True).click()
+    assert not pruned.is_visible()
+    page.keyboard.down("f")
+    assert pruned.is_visible()
+    assert not page.locator("#stage .side.dense").is_visible()
+    page.keyboard.up("f")
+    assert not pruned.is_visible()
+    page.locator("#prompt textarea, #prompt input").first.focus()
+    page.keyboard.down("f")  # somebody types
+    assert not pruned.is_visible()
+    page.keyboard.up("f")
+
+
+def test_a_blind_vote_is_revealed_and_counted_once(open_page):
+    page = open_page()
+    steps(page, 2)
+    page.get_by_role("button", name="Blind", exact=True).click()
+    assert "will not be counted" in page.locator("#stage .says").inner_text()  # the prepared pair was seen with names
+    page.locator("#generate").click()
+    finished(page)
+    assert not page.locator("#stage .side.dense .caption").is_visible()
+    assert not page.locator("#verdict").is_visible()
+    alts = page.locator("#stage .side img").evaluate_all("images => images.map(image => image.alt)")
+    assert alts == ["picture A", "picture B"]
+    keep(page, "blind")
+    page.get_by_role("button", name="A is better").click()
+    first = page.locator("#stage .side").first.get_attribute("class").split()[1]
+    assert f"A was {first}" in page.locator("#stage .says").inner_text()
+    assert f"You chose {first}" in page.locator("#stage .says").inner_text()
+    assert "Votes so far, 1:" in page.locator("#stage .tally").inner_text()
+    assert page.locator("#stage .side.dense .caption").is_visible()
+    assert page.get_by_role("button", name="A is better").is_disabled()
+    page.get_by_role("button", name="Side by side").click()
+    assert page.locator("#stage .side img").first.get_attribute("alt").startswith("dense")
+
+
+def test_while_dragging_the_figures_follow_and_on_release_they_are_exact(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Importance").click()
+    page.wait_for_function("location.search.includes('tab=importance')")
+    calls = []
+    page.on("request", lambda request: calls.append(request.url) if "/queue/join" in request.url else None)
+    page.locator("#ratio input[type=range]").scroll_into_view_if_needed()
+    box = page.locator("#ratio input[type=range]").bounding_box()
+    at = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.32, at)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, at, steps=8)
+    page.wait_for_function("parseFloat(document.querySelector('#achieved [data-name=asked] .figure').innerText) > 50")
+    dragged = achieved(page, "zeros")
+    row = page.locator("#importance .imp:not(.left)").first
+    assert dragged > 40
+    assert float(row.locator(".figure").inner_text().split()[0]) > 50
+    assert calls == []
+    page.mouse.up()
+    page.wait_for_function("location.search.includes('ratio=')")
+    assert calls
+    assert achieved(page, "zeros") == pytest.approx(dragged, abs=1)
+
+
+def test_a_layer_picked_in_importance_opens_in_masks(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Importance").click()
+    page.get_by_role("button", name="Largest first").click()
+    sizes = page.locator("#importance .imp").evaluate_all("rows => rows.map(row => +row.dataset.size)")
+    assert sizes == sorted(sizes, reverse=True)
+    first = page.locator("#importance .imp").first
+    first.focus()
+    page.keyboard.press("ArrowDown")
+    name = page.evaluate("document.activeElement.dataset.site")
+    assert name != first.get_attribute("data-site")
+    keep(page, "importance")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#detail img.tiles")
+    assert page.get_by_role("tab", name="Masks").get_attribute("aria-selected") == "true"
+    assert page.locator(f"#layers [data-site='{name}']").get_attribute("aria-pressed") == "true"
+
+
+def test_a_link_brings_everything_back(open_page):
+    page = open_page()
+    steps(page, 3)
+    pick(page, "family", "Width")
+    page.wait_for_function("location.search.includes('units=width')")
+    page.locator("#prompt textarea, #prompt input").first.fill("pizza on a teal background")
+    page.get_by_role("tab", name="Importance").click()
+    page.wait_for_function("location.search.includes('tab=importance') && location.search.includes('pizza')")
+    page.locator("#importance .imp").nth(2).click()
+    page.wait_for_function("location.search.includes('layer=')")
+    query = page.evaluate("location.search").replace("?", "&").replace("&__theme=light", "")
+    other = open_page(query=query)
+    other.wait_for_selector("#detail .strip")
+    assert other.get_by_role("tab", name="Masks").get_attribute("aria-selected") == "true"
+    assert other.locator("#family input:checked").get_attribute("value") == "width"
+    assert other.locator("#prompt textarea, #prompt input").first.input_value() == "pizza on a teal background"
+    other.wait_for_function("document.querySelector('#unknown mark') === null")
+    assert other.evaluate("location.search").replace("?", "&").replace("&__theme=light", "") == query
+
+
+def test_undo_and_the_history_lose_nothing(open_page):
+    page = open_page()
+    steps(page, 2)
+    assert page.locator("#undo").is_disabled()
+    pick(page, "family", "Width")
+    page.wait_for_function("document.querySelector('#achieved').innerText.includes('params')")
+    page.wait_for_selector("#undo:enabled")
+    page.keyboard.press("Control+z")
+    page.wait_for_function("document.querySelector('#family input:checked').value === 'weight'")
+    page.wait_for_selector("#undo:disabled")
+    pick(page, "family", "N:M")
+    page.wait_for_selector("#stale p")
+    page.locator("#generate").click()
+    finished(page)
+    page.wait_for_selector("#history button")
+    assert "2:4" in page.locator("#history button").first.inner_text()
+    keep(page, "history")
+    page.locator("#history button").nth(1).click()
+    page.wait_for_function("document.querySelector('#family input:checked').value === 'weight'")
+    page.wait_for_function("document.querySelector('#stage').innerText.includes('Prepared')")
+    page.wait_for_selector("#stale p", state="detached")
+
+
+def test_measuring_fills_bars_verdict_and_cards(open_page):
+    page = open_page()
+    steps(page, 2)
+    page.locator("#generate").click()
+    finished(page)
+    assert "not measured yet" in page.locator("#verdict").inner_text()
+    page.locator("#offer").click()
+    page.wait_for_selector("#timing .note")
+    page.wait_for_selector("#stop:enabled")
+    page.locator("#stop").click()
+    page.wait_for_function("document.querySelector('#timing').innerText.includes('nothing was measured')")
+    page.wait_for_selector("#stop:disabled")
+    page.get_by_role("tab", name="Speed").click()
+    page.locator("#measure").click()
+    page.wait_for_selector("#progress .note")
+    page.wait_for_selector("#speed table")
+    page.wait_for_selector("#stop-measure:disabled")
+    assert "not measured yet" not in page.locator("#verdict").inner_text()
+    assert not page.locator("#offer").is_visible()
+    keep(page, "speed")
+    page.get_by_role("tab", name="Compare").click()
+    assert "not measured yet" not in page.locator("#cards").inner_text()
+
+
+def test_the_report_has_the_card_and_the_texts(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Report").click()
+    page.wait_for_selector("#card img")
+    assert page.locator("#card img").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [1600, 900]
+    assert page.locator("#texts h3").all_inner_texts() == ["Python", "Command line", "Link", "JSON"]
+    with page.expect_download() as download:
+        page.locator("#card a").click()
+    assert download.value.suggested_filename == "prunescope-card.png"
+    keep(page, "report")
+
+
+def test_present_is_an_address_and_escape_ends_it(open_page):
+    page = open_page(query="&present=1&tab=masks")
+    page.wait_for_selector("#setup", state="hidden")
+    page.wait_for_selector("#stage .sides")
+    assert page.locator("#verdict").is_visible()
+    assert page.locator("#stage .sides").is_visible()
+    keep(page, "present")
+    page.keyboard.press("Escape")
+    assert page.locator("#setup").is_visible()
+    assert "present" not in page.evaluate("location.search")
+    page.get_by_role("button", name="Present").click()
+    assert not page.locator("#setup").is_visible()
+    assert "present=1" in page.evaluate("location.search")
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_tab(open_page, look):
+    page = open_page(look=look)
+    for name in ("Compare", "Importance", "Masks", "Speed", "Report"):
+        page.get_by_role("tab", name=name).click()
+        if name == "Masks":
+            pick(page, "family", "N:M")
+            page.locator("#layers .layer", has_text="conv1").first.click()
+            page.wait_for_selector("#detail .micro")
+            page.wait_for_selector("#histogram .plotly")
+        if name == "Report":
+            page.wait_for_selector("#card img")
+        page.wait_for_timeout(300)  # transitions would be taken for poor contrast
+        found = Axe().run(page).response["violations"]
+        serious = [f"{name}: {rule['id']}: {rule['nodes'][0]['html'][:160]} {rule['nodes'][0]['failureSummary']}"
+                   for rule in found if rule["impact"] in ("serious", "critical")]
+        assert serious == []
 
 
 def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):

@@ -159,7 +159,7 @@ def test_from_a_plan_to_a_comparison(done, call, tiny_folder, tmp_path):
 
     compared = done("compare", tiny_folder, out, "--prompt", "a", "--prompt", "b a", "--steps", 2, "-o", pictures)
     names = [f"{side}_{i}.png" for side in ("dense", "pruned", "difference") for i in range(2)] + ["report.json"]
-    assert REPORT | {"files", "live_ms_per_step"} == set(compared)
+    assert REPORT | {"files", "live_ms_per_step", "quality", "verdict"} == set(compared)
     assert compared["files"] == [str(pictures / name) for name in names]
     assert json.loads((pictures / "report.json").read_text()) == compared
     assert {key: compared[key] for key in REPORT} == {key: pruned[key] for key in REPORT}

@@ -17,6 +17,7 @@ from pruning.errors import Refused
 from pruning.types import Shot
 from ui import compare, device, page, setup
 from ui.kept import Kept
+from ui.pairs import History, Pair
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
         "sampler": "ddim", "images": 1}
@@ -24,64 +25,68 @@ SETUP = {"component": "unet", "family": "weight", "inner": "width", "method": "m
          "ratio": 30, "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "norm": "l1"}
 
 
+SHOWN = ("stage", "cards", "verdict", "earlier", "stale", "panel", "problem")
+
+
 def generate(client, shot=None, **changes):
+    """What the page shows in the end, by place."""
     values = [*({**SHOT, **(shot or {})}).values(), *({**SETUP, **changes}).values()]
-    return client.predict(*values, api_name="/generate")
+    return {name: value(shown) for name, shown in zip(SHOWN, client.predict(*values, api_name="/generate"),
+                                                     strict=True)}
 
 
 def pictures(stage):
-    return re.findall(r'src="(data:image/png[^"]+)"', value(stage))
+    return re.findall(r'src="(data:image/png[^"]+)"', stage)
 
 
 def value(shown):
-    return shown["value"] if isinstance(shown, dict) else shown
+    return shown.get("value") if isinstance(shown, dict) else shown
 
 
 def test_a_visitor_draws_a_pair(url):
-    stage, cards, problem, *_ = generate(Client(url, verbose=False))
-    dense, pruned = pictures(stage)[:2]
+    seen = generate(Client(url, verbose=False))
+    dense, pruned = pictures(seen["stage"])[:2]
     assert dense != pruned
-    assert "Really pruned" in value(stage)
-    assert "not measured yet" in value(cards)
-    assert value(problem) == ""
+    assert "Really pruned" in seen["stage"]
+    assert "not measured yet" in seen["cards"]
+    assert "Removing 30.0 % of the weights" in seen["verdict"]
+    assert "SSIM" in seen["cards"]
+    assert seen["problem"] == ""
 
 
 def test_nothing_removed_is_said_and_gives_equal_pictures(url):
-    stage, *_ = generate(Client(url, verbose=False), ratio=0)
-    dense, pruned = pictures(stage)[:2]
+    seen = generate(Client(url, verbose=False), ratio=0)
+    dense, pruned = pictures(seen["stage"])[:2]
     assert dense == pruned
-    assert "Nothing removed" in value(stage)
+    assert "Nothing removed" in seen["stage"]
+    assert "Nothing" in seen["verdict"]
 
 
 def test_width_really_shrinks(url):
-    stage, cards, *_ = generate(Client(url, verbose=False), family="width", ratio=50)
-    assert "parameters are gone" in value(stage)
+    assert "parameters are gone" in generate(Client(url, verbose=False), family="width", ratio=50)["stage"]
 
 
 @pytest.mark.parametrize("component", ["vae.decoder", "text_encoder"])
 def test_the_other_components_draw_pairs_too(url, component):
-    stage, *_ = generate(Client(url, verbose=False), component=component, ratio=60)
-    dense, pruned = pictures(stage)[:2]
+    dense, pruned = pictures(generate(Client(url, verbose=False), component=component, ratio=60)["stage"])[:2]
     assert dense != pruned
 
 
 def test_a_refusal_is_a_sentence_and_the_page_goes_on(url):
     client = Client(url, verbose=False)
-    _, _, problem, *_ = generate(client, component="vae.decoder", family="width", inner="head")
-    assert "single head" in value(problem)
-    _, _, problem, *_ = generate(client, {"sampler": "nonsense"})
-    assert "There are ddim" in value(problem)
-    _, _, problem, *_ = generate(client)
-    assert value(problem) == ""
+    assert "single head" in generate(client, component="vae.decoder", family="width", inner="head")["problem"]
+    assert "There are ddim" in generate(client, {"sampler": "nonsense"})["problem"]
+    assert generate(client)["problem"] == ""
 
 
 def test_two_visitors_at_once_get_what_a_lone_visitor_gets(url):
     asked = [({"seed": 3}, {"ratio": 50}), ({"seed": 4}, {"family": "width", "ratio": 25})]
-    alone = [pictures(generate(Client(url, verbose=False), shot, **changes)[0])[:2] for shot, changes in asked]
+    alone = [pictures(generate(Client(url, verbose=False), shot, **changes)["stage"])[:2] for shot, changes in asked]
     together: list = [None, None]
 
     def visit(i):
-        together[i] = pictures(generate(Client(url, verbose=False), asked[i][0], **asked[i][1])[0])[:2]
+        seen = generate(Client(url, verbose=False), asked[i][0], **asked[i][1])
+        together[i] = pictures(seen["stage"])[:2]
 
     visitors = [threading.Thread(target=visit, args=(i,)) for i in range(2)]
     for visitor in visitors:
@@ -120,11 +125,11 @@ def test_two_drawings_in_turn_give_what_each_gives_alone():
 
 
 def test_a_pair_knows_the_plan_that_drew_it():
-    request = {"method": "magnitude", "ratio": 0.5}
-    *_, (_, _, memory) = compare.drawn("emoji-sd", request, Shot("pizza", steps=1))
-    assert memory is not None
-    assert memory["plan"] == device.recipe("emoji-sd", **request).digest
-    assert memory["plan"] != device.recipe("emoji-sd", **request | {"ratio": 0.6}).digest
+    wanted, shot = device.recipe("emoji-sd", ratio=0.5), Shot("pizza", steps=1)
+    *_, drawn = device.pair(wanted, shot)
+    assert (drawn.recipe, drawn.shot) == (wanted, shot)
+    assert compare.shown(History((drawn,)))[-1].props["pair"] == wanted.digest
+    assert len(drawn.quality["steps"]) == len(drawn.film) == 1
 
 
 def test_the_first_paint_is_not_empty():
@@ -189,9 +194,9 @@ def test_a_model_from_the_hub_is_loaded_pruned_and_drawn(hub, tiny_folder):
     *_, (source, problem) = page.load_model("some/good", "emoji-sd")
     assert (source, problem) == ("some/good", "")
     wanted = device.recipe(source, ratio=0.5, units="width")
-    assert 0.3 < device.outlook(wanted).units < 0.6
+    assert 0.3 < device.outlook(wanted).totals.units < 0.6
     *_, last = device.pair(wanted, Shot("a b", steps=2))
-    assert last.done
+    assert last.quality["alignment"] is None  # nobody here can judge its pictures
     assert last.dense.fingerprint != last.pruned.fingerprint
 
 
@@ -206,30 +211,44 @@ def test_a_hub_refusal_leaves_the_model_in_use(hub, tiny_folder, fault, sentence
     assert "some/bad" not in device.PIPES
 
 
+@pytest.fixture
+def parts():
+    """A page of its own, not served: what its events do can be called."""
+    made = []
+    whole = page.Page.wire
+
+    class Kept(page.Page):
+        def wire(self):
+            made.append(self)
+            whole(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "Page", Kept)
+        page.page()
+    return made[0]
+
+
+PREPARED = History((compare.prepared(),))
+ASKED = ["emoji-sd", *SETUP.values()]
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_running_out_of_memory_is_a_sentence(monkeypatch, error):
+def test_running_out_of_memory_is_a_sentence(monkeypatch, parts, error):
     def full(*_):
         raise error
         yield
 
-    monkeypatch.setattr(page.compare, "drawn", full)
-    shown = {"stage": "the last pair", "cards": "its cards"}
-    frames = list(page.generated(FakeSetup(), shown, ["a", "", 0, 2, 3, "ddim", 1], [0.5]))
-    assert "not enough memory" in frames[-1][2]
-    assert frames[-1][:2] == ("the last pair", "its cards")
-
-
-class FakeSetup:
-    """Only what ``generated`` asks of the setup."""
-
-    def asked(self, values):
-        return "emoji-sd", {"ratio": values[0]}
+    monkeypatch.setattr(device, "pair", full)
+    frames = list(parts.generated(PREPARED, *SHOT.values(), *ASKED))
+    assert "not enough memory" in frames[-1][-3]
+    assert frames[-1][0] == compare.stage(PREPARED.shown)
+    assert frames[-1][-1] is False
 
 
 def test_four_images_a_side(url):
-    stage, *_ = generate(Client(url, verbose=False), {"images": 4, "steps": 2})
+    stage = generate(Client(url, verbose=False), {"images": 4, "steps": 2})["stage"]
     assert len(set(pictures(stage))) >= 8
-    assert "picture 4 of 4" in value(stage)
+    assert "picture 4 of 4" in stage
 
 
 def lock_is_free():
@@ -256,21 +275,134 @@ def test_a_pipeline_that_cannot_be_drawn_is_refused_with_a_sentence(tmp_path):
         list(device.pair(wanted, Shot("", steps=1)))
 
 
-def test_a_fault_of_ours_brings_the_last_pair_back_and_is_shown(monkeypatch):
-    monkeypatch.setattr(compare, "drawn", lambda *_: {}["no such part"])
-    frames = page.generated(FakeSetup(), {"stage": "the last pair", "cards": "its cards"},
-                            ["a", "", 0, 2, 3, "ddim", 1], [0.5])
+def test_a_fault_of_ours_brings_the_last_pair_back_and_is_shown(monkeypatch, parts):
+    monkeypatch.setattr(device, "pair", lambda *_: {}["no such part"])
+    frames = parts.generated(PREPARED, *SHOT.values(), *ASKED)
     assert next(frames)[-1] is True
-    assert next(frames)[::5] == ("the last pair", False)
+    last = next(frames)
+    assert (last[0], last[-1]) == (compare.stage(PREPARED.shown), False)
     with pytest.raises(KeyError):
         next(frames)
 
 
-def test_only_a_stopped_drawing_is_called_stopped():
-    shown = {"stage": "the last pair", "cards": "its cards"}
-    stage, _, _, note, _ = page.ended(shown, True)
-    assert (stage, "Stopped" in note) == ("the last pair", True)
-    assert "Stopped" not in str(page.ended(shown, False))
+def test_only_a_stopped_drawing_is_called_stopped(parts):
+    *shown, _, note, drawing = parts.ended(PREPARED, True)
+    assert (shown[0], "Stopped" in note, drawing) == (compare.stage(PREPARED.shown), True, False)
+    assert "Stopped" not in str(parts.ended(PREPARED, False))
+
+
+def test_undo_goes_back_one_request_and_keeps_prompt_and_pair(parts):
+    first, second = (device.recipe("emoji-sd", ratio=ratio) for ratio in (0.3, 0.6))
+    *values, trail = parts.undone((first, second))
+    assert trail == (first,)
+    at = parts.request.index(parts.asked.ratio)
+    assert values[at] == 30
+    assert values[parts.request.index(parts.pair.prompt)] == gr.skip()
+    *_, trail = parts.undone((first, None))  # what could not be asked is undone, too
+    assert trail == (first,)
+    *values, trail = parts.undone((first,))
+    assert all(value == gr.skip() for value in values)
+
+
+def test_a_change_of_the_ratio_alone_sends_no_new_table(parts):
+    trail, sent = (), None
+    for ratio, table in ((30, True), (40, False)):
+        values = parts.refreshed(trail, sent, "", "emoji-sd", *(SETUP | {"ratio": ratio}).values())
+        trail, sent = values[-3:-1]
+        assert ("table" in values[0].props) is table
+    assert [recipe.ratio for recipe in trail] == [0.3, 0.4]
+    assert values[-1].interactive is True
+
+
+def test_a_request_that_cannot_be_leaves_no_figures_and_one_step_to_undo(parts):
+    known = device.recipe("emoji-sd", ratio=0.3)
+    values = parts.refreshed((known,), None, "", "emoji-sd", *(SETUP | {"ratio": None}).values())
+    assert values[0] == ""
+    assert "The ratio is missing" in values[1]
+    assert values[-3] == (known, None)
+    again = parts.refreshed((known, None), None, "", "emoji-sd", *(SETUP | {"ratio": None}).values())
+    assert again[-3] == (known, None)
+
+
+def test_an_earlier_pair_comes_back_with_the_setup_that_made_it(parts):
+    old = PREPARED.shown
+    *_, new = device.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=1, seed=3))
+    both = PREPARED.added(new)
+    assert both.shown == new
+    event = gr.EventData(None, {"said": "1"})
+    *values, history = parts.back(both, event)
+    assert history.shown is old
+    named = dict(zip(parts.request, values, strict=False))
+    assert named[parts.asked.family] == "weight"
+    assert named[parts.pair.prompt] == old.shot.prompts[0]
+    assert compare.stage(old) in values
+
+
+class Link:
+    """What Gradio hands on of an address."""
+
+    def __init__(self, **given):
+        self.query_params = given
+
+
+def test_a_link_restores_setup_prompt_tab_and_layer(parts):
+    *values, tabs, tab, layer, problem = parts.from_link(Link(
+        units="nm", pattern="1:4", prompt="pizza on a teal background", steps="5", tab="masks", layer="conv",
+        __theme="dark"))
+    named = dict(zip(parts.request, values, strict=True))
+    assert (named[parts.asked.family], named[parts.asked.pattern]) == ("nm", "1:4")
+    assert (named[parts.pair.prompt], named[parts.pair.steps]) == ("pizza on a teal background", 5)
+    assert (tab, layer, problem) == ("masks", "conv", "")
+
+
+def test_an_address_without_anything_of_ours_changes_nothing(parts):
+    assert all(value == gr.skip() for value in parts.from_link(Link(__theme="dark")))
+
+
+def test_a_link_that_cannot_be_is_one_sentence(parts):
+    *_, problem = parts.from_link(Link(ratio="abc"))
+    assert "abc" in problem
+
+
+def test_a_link_to_another_model_waits_for_load(parts):
+    *values, _, _, _, problem = parts.from_link(Link(model="some/where", ratio="0.5"))
+    named = dict(zip(parts.request, values, strict=True))
+    assert named[parts.asked.source] == "emoji-sd"
+    assert named[parts.asked.named] == "some/where"
+    assert "Press Load" in problem
+
+
+def test_measuring_changes_the_verdict_and_the_history(parts):
+    *_, drawn = device.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=2))
+    history = PREPARED.added(drawn)
+    frames = list(page.measured(history, 5))
+    assert "run 0 of 12." in frames[0][0]
+    assert "run 12 of 12" in frames[-2][0]
+    gone_back = history.showing(1)  # somebody looked at another pair meanwhile
+    shown = parts.timed(gone_back, frames[-1][-1], "")
+    changed = shown[len(parts.shown_places)]
+    assert changed.shown is PREPARED.shown
+    assert changed.pairs[0].measured["repeats"] == 5
+    assert changed.pairs[0].measured["steps"] == 2
+    verdict = parts.timed(history, frames[-1][-1], "")[parts.shown_places.index(parts.pair.verdict)]
+    assert "not measured yet" not in verdict
+
+
+@pytest.mark.parametrize("repeats", [None, 1, 100])
+def test_a_measurement_is_bounded_and_its_refusal_stays(parts, repeats):
+    ((note, _, found),) = page.measured(PREPARED, repeats)
+    assert "They go from 5 to 15" in note
+    assert found is None
+    assert parts.timed(PREPARED, None, note)[-1] == note
+    assert "Stopped" in parts.timed(PREPARED, None, "")[-1]
+
+
+def test_a_measurement_that_is_closed_leaves_the_lock_free():
+    frames = page.measured(PREPARED, 5)
+    next(frames)
+    next(frames)
+    frames.close()
+    assert lock_is_free()
 
 
 def test_a_pipeline_that_is_dropped_takes_its_scores_along(tmp_path, tiny_folder, monkeypatch):
@@ -299,10 +431,8 @@ def app_setup():
 
 
 def test_an_empty_ratio_is_a_sentence(url):
-    _, _, problem, *_ = generate(Client(url, verbose=False), ratio=None)
-    assert "The ratio is missing" in value(problem)
-    _, _, problem, *_ = generate(Client(url, verbose=False), {"steps": 51})
-    assert "It runs from 1 to 50" in value(problem)
+    assert "The ratio is missing" in generate(Client(url, verbose=False), ratio=None)["problem"]
+    assert "It runs from 1 to 50" in generate(Client(url, verbose=False), {"steps": 51})["problem"]
 
 
 def test_closing_a_drawing_halfway_leaves_the_engine_as_it_was():
@@ -313,4 +443,4 @@ def test_closing_a_drawing_halfway_leaves_the_engine_as_it_was():
     events.close()
     assert lock_is_free()
     *_, last = device.pair(wanted, Shot("red heart", steps=2))
-    assert last.done
+    assert isinstance(last, Pair)

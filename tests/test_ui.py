@@ -1,7 +1,8 @@
 """The page's pure parts: words, markup, figures, the request that the setup makes. No browser, no server."""
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 import numpy as np
@@ -11,8 +12,8 @@ from PIL import Image
 from pruning.errors import Refused
 from pruning.registry import knob
 from pruning.types import Recipe
-from ui import compare, controls, words
-from ui.plots import cards, layers, markup, mask, pair
+from ui import compare, controls, pairs, report, words
+from ui.plots import cards, importance, layers, markup, mask, pair, speed
 
 VOCABULARY = [{"name": "red heart", "tags": ["heart", "love"]}, {"name": "cat face", "tags": ["cat", "pet"]},
               {"name": "rocket", "tags": ["space"]}, {"name": "pizza", "tags": ["cheese", "slice"]}]
@@ -55,7 +56,7 @@ def test_counts_shares_and_bytes():
 
 def test_markup_escapes_what_comes_from_outside():
     side = pair.Side(("data:image/png;base64,AA",), 1.0, 1, 1, 1, 0, "f")
-    shown = pair.stage(side, side, differences=("data:x",), described='<script>alert("x")</script>')
+    shown = pair.stage(side, side, ("data:x",), (), (), described='<script>alert("x")</script>')
     assert "<script>" not in shown
 
 
@@ -76,15 +77,134 @@ def test_difference_is_blue_where_dense_is_brighter_and_orange_where_pruned_is()
     assert pair.difference(dark, dark).getpixel((0, 0)) == (24, 26, 32)
 
 
+REPORT = {"params": {"dense": 1000, "pruned": 700, "nonzero": 690}, "bytes": {"dense": 4000, "pruned": 2800,
+          "dtype": "float32"}, "macs": {"dense": 5000, "pruned": 4000, "nonzero": 4000,
+          "counted_at": {"latent": 24, "tokens": 32, "batch": 1}},
+          "speed": {"theory": 1.25, "reachable": 1.2, "measured": None, "why": "The layers are smaller."}}
+QUALITY = {"psnr": 20.0, "ssim": 0.9, "latents": 0.25, "steps": [0.1, 0.25], "alignment": [0.8, 0.7],
+           "retrieval": [1, 0], "ranks": [[1, 4]], "candidates": 200, "proxy": "emoji-clip"}
+
+
+def measured(speedup):
+    """A measurement in which each step took 50 and 20 ms."""
+    part = {"dense": [50.0, 49.0, 51.0], "pruned": [20.0, 19.0, 21.0], "speedup": speedup}
+    return REPORT | {"speed": REPORT["speed"] | {"measured": part | {
+        "repeats": 5, "taken_on": "a clock", "kernels": 0.8, "between": 0.1, "steps": 8,
+        "parts": {"step": part, "vae.decoder": part}}}}
+
+
+def shown_cards(report, quality=QUALITY):
+    return {figure.label: figure for figure in cards.figures(report, quality, (50.0, 20.0), "unet")}
+
+
 def test_cards_never_show_a_speed_up_before_measuring():
-    report = {"params": {"dense": 1000, "pruned": 700, "nonzero": 690}, "bytes": {"dense": 4000, "pruned": 2800,
-              "dtype": "float32"}, "macs": {"dense": 5000, "pruned": 4000, "nonzero": 4000,
-              "counted_at": {"latent": 24, "tokens": 32, "batch": 1}}}
-    shown = cards.cards(report, (50.0, 20.0))
+    shown = cards.cards(list(shown_cards(REPORT).values()))
     assert "not measured yet" in shown
     assert "2.5" not in re.sub(r"data:[^\"]*", "", shown)  # 50 / 20
     assert "−30.0 %" in shown
     assert "ms per step, live" in shown
+
+
+def test_a_speed_up_has_its_intervals_and_none_within_noise():
+    figure = shown_cards(measured(2.5))["speed-up"]
+    assert figure.pruned == "2.50×"
+    assert "50.0 (49.0 to 51.0) ms" in figure.how
+    assert shown_cards(measured(None))["speed-up"].pruned == "no difference"
+
+
+def test_quality_is_shown_and_proxies_say_so():
+    shown = shown_cards(REPORT)
+    assert shown["SSIM"].pruned == "0.900"
+    assert shown["latents apart"].pruned == "25.0 %"
+    assert (shown["prompt's place, proxy"].dense, shown["prompt's place, proxy"].pruned) == ("1.", "4.")
+    blind = QUALITY | {"alignment": None, "ranks": [None], "psnr": None, "latents": None}
+    shown = shown_cards(REPORT, blind)
+    assert (shown["PSNR"].pruned, shown["latents apart"].pruned) == ("equal", "not a number")
+    assert not [label for label in shown if "proxy" in label]
+
+
+def test_three_bars_with_their_reason():
+    panel = speed.speed(REPORT, "unet", "a plan")
+    assert "1.25×" in panel
+    assert "1.20×" in panel
+    assert "not measured yet" in panel
+    assert "The layers are smaller." in panel
+    assert "2.50×" in speed.speed(measured(2.5), "unet", "a plan")
+    noisy = speed.speed(measured(None), "unet", "a plan")
+    assert "no difference beyond noise" in noisy
+    assert "50.0 (49.0 to 51.0)" in noisy
+    assert "80 % of a dense step" in noisy
+
+
+def test_a_film_shows_when_the_two_part():
+    moments = [pair.Moment(1, "data:a", "data:b"), pair.Moment(2, "data:c", "data:d")]
+    shown = pair.filmstrip(moments, [0.1, 0.4])
+    assert "half of that is reached by step 2 of 2" in shown
+    assert "height:25.0%" in shown
+    assert "no number" in pair.filmstrip(moments, [0.1, None])
+    assert pair.kept_steps(3) == {1, 2, 3}
+    assert len(pair.kept_steps(50)) == 10
+    assert 50 in pair.kept_steps(50)
+
+
+ROWS = [layers.Layer("conv_in", "weight", 10, 0, "protected", (0.1, 0.2, 0.3)),
+        layers.Layer("down_blocks.0.resnets.0.conv1", "weight", 200, 50, None, (0.0, 0.5, 1.0)),
+        layers.Layer("down_blocks.0.attn#heads", "head", 4, 2, None, (1.0, 2.0, 3.0, 4.0))]
+
+
+def test_importance_has_a_strip_for_every_layer_by_block():
+    shown = importance.importance(ROWS, "conv_in")
+    assert shown.count("data-site=") == 3
+    assert shown.count('class="block"') == 2
+    assert "Outside the blocks" in shown
+    assert "Down block 0" in shown
+    assert shown.count('class="cut"') == 2  # nothing of a protected layer is cut
+    assert "--gone:25.00%" in shown
+    assert "200 weights, scores 0 to 1.00, middle 0.500. Opens in Masks. Removed: " in shown
+    assert 'class="cut"' not in importance.importance(ROWS, cut=False)
+    assert "No scores" in importance.importance(())
+
+
+def test_strips_are_coloured_by_the_logarithm_of_the_score():
+    low, middle, high = importance.colours([0.001, 0.1, 10.0], 0.001, 10.0)
+    assert (low, high) == ("#440154", "#fde725")
+    assert middle == importance.colours([0.5], 0.025, 10.0)[0]
+    assert importance.colours([0.0], 0.001, 10.0) == [low]
+    assert importance.gradient(["#000000", "#ffffff"], 2).count("%") == 4  # two units, two fields
+    assert importance.gradient(["#000000", "#ffffff"], 9) == "linear-gradient(90deg,#000000,#ffffff)"
+
+
+def test_a_history_keeps_the_newest_and_changes_one_pair_in_place():
+    first = compare.prepared()
+    others = [replace(first, note=str(i)) for i in range(pairs.MOST)]
+    history = pairs.History((first,))
+    for other in others:
+        history = history.added(other)
+    assert len(history.pairs) == pairs.MOST
+    assert history.shown is others[-1]
+    assert history.showing(99).shown is others[0]
+    assert history.changed(others[3], first).pairs.count(first) == 1
+    assert history.changed(others[3], first).shown is others[-1]
+
+
+def test_a_pair_travels_as_json():
+    first = compare.prepared()
+    again = pairs.Pair.from_dict(json.loads(json.dumps(first.to_dict())))
+    assert (again.recipe, again.shot, again.dense, again.film) == (first.recipe, first.shot, first.dense, first.film)
+
+
+def test_the_card_is_a_picture_with_both_sides():
+    made = report.card(compare.prepared())
+    address = re.search(r'src="(data:image/png[^"]+)"', made)
+    assert address is not None
+    assert markup.picture(address[1]).size == (1600, 900)
+    assert 'download="prunescope-card.png"' in made
+
+
+def test_the_report_says_the_same_in_python_shell_and_json():
+    made = report.texts(compare.prepared())
+    for part in ("pruning.plan(pipe", "python -m pruning prune emoji-sd", "&quot;recipe&quot;", "drawn_on"):
+        assert part in made
 
 
 def test_layers_carry_their_share_and_reason():
@@ -130,6 +250,13 @@ def test_histogram_divides_at_the_threshold():
     assert sum(kept.y) == 7
     assert figure.layout.shapes[0].x0 == 0.3
     assert removed.marker.pattern.shape == "/"
+
+
+def test_the_histogram_is_told_in_words():
+    told = mask.in_words([0.1, 0.2, 0.4, 0.8], [3, 5, 7], 0.3)
+    assert told == ("Histogram of scores: half lie below about 0.400, the highest at 0.800. What is below the "
+                    "threshold of 0.300 goes.")
+    assert "threshold" not in mask.in_words([0.1, 0.2], [3], None)
 
 
 def test_groups_and_strips_say_in_words_what_they_show():

@@ -4,7 +4,8 @@ A click or change inside an element with ``data-...`` becomes the component's va
 the wipe are answered in the browser alone.
 """
 
-# Radios: the value is the chosen option. The template is drawn anew then, so the focus is put back.
+# Radios: the value is the chosen option. The template is drawn anew then, so the focus is put back; a value that
+# comes from elsewhere is set by hand, since a radio that was clicked no longer heeds its attribute.
 CHOICE = """
 element.addEventListener('change', event => {
   if (event.target.type !== 'radio') return;
@@ -12,24 +13,27 @@ element.addEventListener('change', event => {
   trigger('input');
   setTimeout(() => element.querySelector('input:checked')?.focus({preventScroll: true}), 30);
 });
+watch('value', () => element.querySelectorAll('input').forEach(radio => radio.checked = radio.value === props.value));
 """
 
-# LOOK, LEGEND and NAME are filled in once; only ``value`` and ``options`` change.
+# LOOK, LEGEND, NAME and FIRST are filled in once; only ``value`` and ``options`` change. Gradio loses ``options`` of a
+# component that an event reaches before it is drawn (in a closed accordion), so the FIRST ones stand in the template.
 CHOICE_TEMPLATE = """
-<fieldset class="choice LOOK">
+${(all => `<fieldset class="choice LOOK">
   <legend>LEGEND</legend>
-  <div class="options">${options.map(o => `<label class="${o.value === value ? 'on' : ''} ${o.off ? 'off' : ''}"
+  <div class="options">${all.map(o => `<label class="${o.value === value ? 'on' : ''} ${o.off ? 'off' : ''}"
       title="${o.off || ''}">
     <input type="radio" name="NAME" value="${o.value}" ${o.value === value ? 'checked' : ''}
       ${o.off ? 'disabled' : ''}><span class="what">${o.label}</span>
     ${o.note ? `<span class="sub">${o.note}</span>` : ''}</label>`).join('')}</div>
-  ${options.filter(o => o.off).map(o => `<p class="off-reason">${o.off}</p>`).filter(
-      (p, i, all) => all.indexOf(p) === i).join('')}
-</fieldset>
+  ${all.filter(o => o.off).map(o => `<p class="off-reason">${o.off}</p>`).filter(
+      (p, i, every) => every.indexOf(p) === i).join('')}
+</fieldset>`)(typeof options === 'undefined' ? FIRST : options)}
 """
 
-# A button that was off.
-ENABLE = "() => ({interactive: true, __type__: 'update'})"
+# Stop is on and the words are there at once, also for those who wait for somebody else's drawing.
+WAIT = """() => [{interactive: true, __type__: 'update'},
+  '<p class="note" role="status">Waiting for the machine.</p>']"""
 
 # Two events fill in ``plan`` and ``pair``; whichever comes last, the mark is right.
 STALE_TEMPLATE = """
@@ -46,11 +50,21 @@ element.addEventListener('click', event => {
 });
 """
 
-LAYERS = """
+# The picked layer is marked wherever layers are listed.
+MARKED = """
+window.prunescopePicked ??= '';
+const marked = site => {
+  window.prunescopePicked = site;
+  document.querySelectorAll('[data-site]').forEach(
+    row => row.setAttribute('aria-pressed', String(row.dataset.site === site)));
+};
+"""
+
+LAYERS = MARKED + """
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-site]');
   if (!button) return;
-  element.querySelectorAll('[data-site]').forEach(b => b.setAttribute('aria-pressed', String(b === button)));
+  marked(button.dataset.site);
   trigger('select', {site: button.dataset.site});
 });
 let wanted = '';
@@ -70,24 +84,272 @@ watch('value', () => {
   const box = element.querySelector('.filter');
   if (box) { box.value = wanted; filter(); }
 });
+if (window.prunescopePicked) marked(window.prunescopePicked); // this tab may be drawn after the pick
 """
 
+# One pair of pictures, arranged in several ways. Blind order and votes stay in the browser.
 STAGE = """
+let chosen = 'sides', first = 'dense', was = false, held = false, fair = false;
+const votes = {dense: 0, pruned: 0, same: 0, agree: 0, judged: 0};
+const stage = () => element.querySelector('.stage');
 const show = view => {
-  const stage = element.querySelector('.stage');
-  if (!stage || !stage.querySelector('.views')) return;
-  stage.dataset.view = view;
-  stage.querySelectorAll('[data-view]').forEach(b => b.setAttribute('aria-pressed', String(b.dataset.view === view)));
+  const s = stage();
+  if (!s) return;
+  s.dataset.view = s.classList.contains('running') && view !== 'blind' ? 'sides' : view;
+  s.querySelectorAll('.views [data-view]').forEach(
+    b => b.setAttribute('aria-pressed', String(b.dataset.view === view)));
+  arrange(s, s.dataset.view === 'blind' && s.dataset.told !== 'yes');
 };
-let chosen = 'sides';
+// The order is one of nodes, so that nobody is told by it; names come back when the view is left or the vote is cast.
+const arrange = (s, blind) => {
+  const sides = s.querySelector('.sides'), both = [...s.querySelectorAll('.side')];
+  const left = '.' + (s.dataset.view === 'blind' ? first : 'dense');
+  both.sort((a, b) => b.matches(left) - a.matches(left));
+  [...both].reverse().forEach(side => sides.prepend(side));
+  for (const side of both) {
+    side.dataset.letter = side.matches('.' + first) ? 'A' : 'B';
+    for (const image of side.querySelectorAll('img')) {
+      image.dataset.alt ??= image.alt;
+      image.alt = blind ? `picture ${side.dataset.letter}` : image.dataset.alt;
+    }
+  }
+  const says = s.querySelector('.says');
+  if (says && blind) says.textContent = 'Which side is better? The names come after your vote.' + (fair ? '' :
+    ' You have seen this pair with its names, so the vote will not be counted: draw another in this view.');
+  tell(s);
+};
+const tell = s => {
+  const line = s.querySelector('.tally'), total = votes.dense + votes.pruned + votes.same;
+  if (!line) return;
+  line.textContent = !total ? '' : `Votes so far, ${total}: dense ${votes.dense}, pruned ${votes.pruned}, ` +
+    `no difference ${votes.same}.` + (votes.judged ? ` emoji-clip (a proxy) agreed with ${votes.agree} of ` +
+    `${votes.judged}.` : '');
+};
+const vote = (s, pick) => {
+  const second = first === 'dense' ? 'pruned' : 'dense';
+  const won = {a: first, b: second, same: 'same'}[pick], prefers = s.dataset.prefers;
+  if (fair) {
+    votes[won] += 1;
+    if (won !== 'same' && prefers) { votes.judged += 1; votes.agree += won === prefers ? 1 : 0; }
+  }
+  s.dataset.told = 'yes';
+  fair = false;
+  s.querySelectorAll('[data-vote]').forEach(b => b.disabled = true);
+  arrange(s, false);
+  s.querySelector('.says').textContent = `A was ${first}, B was ${second}. ` +
+    (won === 'same' ? 'You saw no difference.' : `You chose ${won}.`) + ' New seed and Generate draw the next pair.';
+};
+const shuffle = () => { first = Math.random() < 0.5 ? 'dense' : 'pruned'; };
+const flip = on => {
+  const s = stage();
+  if (!s || held === on || s.classList.contains('running') || chosen === 'blind') return;
+  held = on;
+  s.dataset.view = on ? 'flip' : chosen;
+  s.classList.toggle('flipped', on);
+  s.querySelector('.hold')?.setAttribute('aria-pressed', String(on));
+};
 element.addEventListener('click', event => {
-  const button = event.target.closest('button[data-view]');
-  if (button) { chosen = button.dataset.view; show(chosen); }
+  const button = event.target.closest('button');
+  if (!button) return;
+  if (button.dataset.view) {
+    if (button.dataset.view === 'blind' && chosen !== 'blind' && stage().dataset.told !== 'yes') shuffle();
+    chosen = button.dataset.view;
+    if (chosen !== 'blind') fair = false;
+    show(chosen);
+  }
+  if (button.dataset.vote) vote(stage(), button.dataset.vote);
+  if (button.matches('.hold') && event.detail === 0) flip(!held); // pressed by keyboard or voice: it stays
 });
 element.addEventListener('input', event => {
-  if (event.target.matches('.wipe')) event.target.closest('.wiper').style.setProperty('--at', event.target.value + '%');
+  if (event.target.matches('.wipe')) event.target.closest('.sides').style.setProperty('--at', event.target.value + '%');
 });
-watch('value', () => show(chosen));
+element.addEventListener('pointerdown', event => { if (event.target.matches('.hold')) flip(true); });
+document.addEventListener('pointerup', () => flip(false));
+document.addEventListener('pointercancel', () => flip(false));
+const typing = target => target.closest?.('textarea, select, [contenteditable], input:not([type=range], [type=radio])');
+const swaps = event => event.key.toLowerCase() === 'f' && !event.ctrlKey && !event.metaKey && !event.altKey &&
+  !typing(event.target) && element.offsetParent !== null;
+document.addEventListener('keydown', event => { if (swaps(event)) { event.preventDefault(); flip(true); } });
+document.addEventListener('keyup', event => { if (event.key.toLowerCase() === 'f') flip(false); });
+window.addEventListener('blur', () => flip(false));
+watch('value', () => {
+  const s = stage(), runs = !!s && s.classList.contains('running');
+  if (runs && !was) { shuffle(); fair = chosen === 'blind'; }
+  was = runs;
+  held = false;
+  if (s) {
+    delete s.dataset.told;
+    s.querySelectorAll('img').forEach(image => delete image.dataset.alt);
+    s.querySelectorAll('[data-vote]').forEach(b => b.disabled = false);
+  }
+  show(chosen);
+});
+"""
+
+# The achieved line, and the shares of all layers, follow the slider while it is dragged: ``table`` has them for a few
+# ratios, what is between is interpolated. The browser's own "change" comes on release, on every arrow key and when a
+# number is done: then the exact figures are asked for. (Gradio's comes all the time, or never for the keyboard.)
+ACHIEVED = """
+const percent = share => (share * 100).toFixed(1) + ' %';
+const between = (a, b, t) => a == null || b == null ? null : a + (b - a) * t;
+let waiting = null;
+const paint = asked => {
+  waiting = null;
+  const table = props.table ? JSON.parse(props.table) : null;
+  if (!table) return;
+  const last = table.ratios.length - 1;
+  const at = Math.min(last, asked * 20), low = Math.min(Math.floor(at), last), high = Math.min(low + 1, last);
+  for (const row of element.querySelectorAll('.row[data-name]')) {
+    const name = row.dataset.name, of = table.totals[name];
+    const share = name === 'asked' ? asked : of ? between(of[low], of[high], at - low) : null;
+    if (share == null) { row.querySelector('.figure').firstChild.textContent = '–'; continue; }
+    row.querySelector('.figure').firstChild.textContent = percent(share);
+    row.querySelector('.track > span').style.width = Math.min(100, share * 100) + '%';
+  }
+  const a = table.shares[low], b = table.shares[high];
+  if (a && b) rows(table.sites, a.map((share, i) => between(share, b[i], at - low)));
+};
+const rows = (sites, shares) => {
+  const now = new Map(sites.map((site, i) => [site, shares[i]])), blocks = new Map();
+  for (const row of document.querySelectorAll('[data-site]')) {
+    const share = now.get(row.dataset.site), units = +row.dataset.size;
+    if (share == null) continue;
+    row.style.setProperty('--gone', share * 100 + '%');
+    row.dataset.share = share;
+    row.querySelector('.figure').textContent = percent(share);
+    if (!row.dataset.block) continue;
+    const sum = blocks.get(row.dataset.block) || [0, 0];
+    blocks.set(row.dataset.block, [sum[0] + share * units, sum[1] + units]);
+  }
+  for (const head of document.querySelectorAll('.block[data-block]')) {
+    const [gone, units] = blocks.get(head.dataset.block) || [0, 1];
+    head.querySelector('.figure i').textContent = percent(gone / units);
+  }
+  document.dispatchEvent(new Event('prunescope-shares'));
+};
+watch('now', () => { if (props.now && props.table) rows(JSON.parse(props.table).sites, JSON.parse(props.now)); });
+document.addEventListener('input', event => {
+  if (event.target.matches?.('#ratio input[type=number]')) settle(300);
+  if (!event.target.matches?.('#ratio input[type=range]')) return;
+  if (!before) {
+    const shares = props.table ? JSON.parse(props.table).sites.map(site => {
+      const row = document.querySelector(`[data-site="${CSS.escape(site)}"]`);
+      return row ? +row.dataset.share : null;
+    }) : [];
+    before = {value: settled, html: element.querySelector('.achieved')?.innerHTML, shares};
+  }
+  const asked = event.target.value / 100;
+  if (waiting === null) requestAnimationFrame(() => paint(waiting));
+  waiting = asked;
+});
+// Dragged away and back again: nothing is asked, so what was exact before is put back.
+document.addEventListener('pointerup', () => setTimeout(() => {
+  const range = document.querySelector('#ratio input[type=range]'), list = element.querySelector('.achieved');
+  if (before && range && range.value === before.value && list) {
+    list.innerHTML = before.html;
+    if (props.table) rows(JSON.parse(props.table).sites, before.shares);
+  }
+  before = null;
+}, 60));
+watch('value', () => { settled = document.querySelector('#ratio input[type=range]')?.value; });
+let before = null, settled = null;
+let settling = 0;
+const settle = ms => { clearTimeout(settling); settling = setTimeout(() => trigger('select', {}), ms); };
+document.addEventListener('change', event => { if (event.target.matches?.('#ratio input')) settle(0); });
+document.addEventListener('click', event => { if (event.target.closest?.('#ratio button')) settle(50); });
+"""
+
+# Rows of layers: a click picks one; the order is the browser's affair.
+IMPORTANCE = MARKED + """
+let order = 'order';
+const sort = () => {
+  const list = element.querySelector('.list');
+  if (!list) return;
+  const key = {order: r => +r.dataset.order, size: r => -r.dataset.size, share: r => -r.dataset.share}[order];
+  const rows = [...list.querySelectorAll('[data-site]')], blocks = [...list.querySelectorAll('.block')];
+  blocks.forEach(block => block.hidden = order !== 'order');
+  const all = order === 'order' ? [...blocks, ...rows] : rows;
+  all.sort((a, b) => key(a) - key(b) || (a.matches('.block') ? -1 : b.matches('.block') ? 1 :
+    a.dataset.order - b.dataset.order)).forEach(row => list.append(row));
+  [...list.querySelectorAll('[data-site]')].forEach((row, i) => row.tabIndex = i ? -1 : 0); // one stop, then arrows
+  element.querySelectorAll('[data-sort]').forEach(
+    b => b.setAttribute('aria-pressed', String(b.dataset.sort === order)));
+};
+element.addEventListener('click', event => {
+  const by = event.target.closest('[data-sort]'), row = event.target.closest('[data-site]');
+  if (by) { order = by.dataset.sort; sort(); }
+  if (!row) return;
+  marked(row.dataset.site);
+  trigger('select', {site: row.dataset.site});
+  setTimeout(() => document.querySelector(`#layers [data-site="${CSS.escape(row.dataset.site)}"]`)?.focus(), 600);
+});
+document.addEventListener('prunescope-shares', () => { if (order === 'share') sort(); });
+element.addEventListener('keydown', event => {
+  const row = event.target.closest('[data-site]');
+  const step = {ArrowDown: 'nextElementSibling', ArrowUp: 'previousElementSibling'}[event.key];
+  if (!row || !step) return;
+  event.preventDefault();
+  let next = row[step];
+  while (next && !next.matches('[data-site]')) next = next[step];
+  if (next) { row.tabIndex = -1; next.tabIndex = 0; next.focus(); }
+});
+watch('value', sort);
+"""
+
+# The line on top: the address of the page as it stands, and the view for a projector.
+HEAD = """
+const present = on => {
+  document.body.classList.toggle('present', on);
+  const query = new URLSearchParams(location.search);
+  on ? query.set('present', '1') : query.delete('present');
+  history.replaceState(null, '', '?' + query);
+  if (on) document.querySelector('button[role=tab][data-tab-id=compare]')?.click();
+  press();
+};
+const press = () => element.querySelector('[data-act=present]')?.setAttribute(
+  'aria-pressed', String(document.body.classList.contains('present')));
+watch('value', press);
+element.addEventListener('click', async event => {
+  const button = event.target.closest('[data-act]');
+  if (!button) return;
+  if (button.dataset.act === 'present') present(!document.body.classList.contains('present'));
+  if (button.dataset.act === 'link') {
+    try { await navigator.clipboard.writeText(location.href); button.textContent = 'Link copied'; }
+    catch { prompt('Copy this link', location.href); }
+    setTimeout(() => button.textContent = 'Copy link', 2000);
+  }
+});
+document.addEventListener('keydown', event => {
+  if (event.key === 'Escape' && document.body.classList.contains('present')) present(false);
+  const typing = event.target.closest?.('textarea, input[type=text], input[type=number], input[type=search]');
+  if (event.key === 'z' && (event.ctrlKey || event.metaKey) && !event.shiftKey && !typing) {
+    event.preventDefault();
+    document.querySelector('#undo')?.click();
+  }
+});
+if (new URLSearchParams(location.search).get('present') === '1') setTimeout(() => present(true), 50);
+"""
+
+# The address follows the page; what is not ours in it (the theme) stays.
+ADDRESS = """
+watch('value', () => {
+  const query = new URLSearchParams(props.value || '');
+  for (const [key, value] of new URLSearchParams(location.search))
+    if (key.startsWith('__') || key === 'present') query.set(key, value);
+  history.replaceState(null, '', location.pathname + (query.size ? '?' + query : ''));
+});
+"""
+
+# A text beside its Copy button.
+COPY = """
+element.addEventListener('click', async event => {
+  const button = event.target.closest('.copy');
+  if (!button) return;
+  const body = button.parentElement.querySelector('pre');
+  try { await navigator.clipboard.writeText(body.textContent); button.textContent = 'Copied'; }
+  catch { getSelection().selectAllChildren(body); button.textContent = 'Selected: press Ctrl+C'; }
+  setTimeout(() => button.textContent = 'Copy', 2000);
+});
 """
 
 # The mask picture: a click gives the place as shares of its width and height; arrow keys move it.

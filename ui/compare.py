@@ -1,8 +1,8 @@
 """Compare: the prompt, the pair with its clocks, the cards."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import randrange
 from typing import Any
@@ -11,18 +11,22 @@ import gradio as gr
 
 from pruning.errors import Refused
 from pruning.models import BUNDLED, bars, vocabulary
+from pruning.subject import DENOISERS, LABELS
 from pruning.types import Recipe, Shot
+from pruning.verdict import sentence
 from ui import clicks, device, words
+from ui.address import MOST
 from ui.controls import choice, option, slider
+from ui.pairs import History, Pair
 from ui.plots import cards as card_plots
 from ui.plots import pair as pair_plots
+from ui.plots.layers import NOUNS
 from ui.plots.markup import tag, text
 
 EXAMPLES = ("red heart on a blue background", "cat face on a pink background", "pizza on a teal background",
             "panda on a red background", "smiling face with sunglasses on a white background")
 SAMPLERS = (("ddim", "DDIM"), ("dpm++", "DPM-Solver++"), ("euler", "Euler"), ("unipc", "UniPC"))
 PREPARED = Path(__file__).resolve().parent.parent / "assets" / "prepared" / "pair.json"
-MOST = {"steps": 50, "guidance": 10, "images": 4}
 
 
 @dataclass
@@ -37,6 +41,9 @@ class Compare:
     generate: gr.Button
     stop: gr.Button
     problem: gr.HTML
+    verdict: gr.HTML
+    offer: gr.Button
+    timing: gr.HTML
     stale: gr.HTML
     stage: gr.HTML
     cards: gr.HTML
@@ -45,13 +52,19 @@ class Compare:
     sampler: gr.HTML
     images: gr.Slider
     negative: gr.Textbox
-    shown: gr.State
+    earlier: gr.HTML
+    history: gr.State
     drawing: gr.State
 
     @property
     def inputs(self) -> list[Any]:
         """The components that a shot is read from, in the order in which ``shot`` takes their values."""
         return [self.prompt, self.negative, self.seed, self.steps, self.guidance, self.sampler, self.images]
+
+    @property
+    def finished(self) -> list[Any]:
+        """The components that show a finished pair, in the order of ``shown``."""
+        return [self.stage, self.cards, self.verdict, self.offer, self.earlier, self.stale]
 
 
 def shot(values: Sequence[Any]) -> Shot:
@@ -63,6 +76,20 @@ def shot(values: Sequence[Any]) -> Shot:
         if not 1 <= value <= MOST[name]:
             raise Refused(f"{name} cannot be {value} on the page.", f"It runs from 1 to {MOST[name]}.")
     return Shot(prompt or "", negative or "", int(seed or 0), int(steps), float(guidance), sampler, int(images))
+
+
+def shown(history: History) -> list[Any]:
+    """The pair that the history stands at, for ``Compare.finished``."""
+    pair = history.shown
+    return [stage(pair), card_plots.cards(figures(pair)), told(pair),
+            gr.Button(visible=pair.measured is None), strip(history),
+            gr.HTML(pair=pair.recipe.digest)]
+
+
+def restored(wanted: Shot) -> list[Any]:
+    """Values for ``Compare.inputs`` that ask for a shot again."""
+    return [wanted.prompts[0], wanted.negative, wanted.seed, wanted.steps, wanted.guidance, wanted.sampler,
+            wanted.images]
 
 
 def build_prompt() -> dict[str, Any]:
@@ -79,18 +106,24 @@ def build_prompt() -> dict[str, Any]:
     chips = gr.HTML(examples(), js_on_load=clicks.SAY, elem_id="chips")
     unknown = gr.HTML("", js_on_load=clicks.SAY, elem_id="unknown", elem_classes="unknown")
     problem = gr.HTML("", elem_classes="problem", elem_id="problem")
+    with gr.Row(elem_id="told"):
+        verdict = gr.HTML(told(prepared()), elem_id="verdict")
+        offer = gr.Button("Measure speed", size="sm", elem_id="offer", scale=0, min_width=140)
+    timing = gr.HTML("", elem_id="timing", elem_classes="problem")
     return {"prompt": prompt, "seed": seed, "generate": generate, "dice": dice, "stop": stop, "chips": chips,
-            "unknown": unknown, "problem": problem}
+            "unknown": unknown, "problem": problem, "verdict": verdict, "offer": offer, "timing": timing}
 
 
 def build(asked: dict[str, Any]) -> Compare:
     """The tab itself."""
     first, usual = prepared(), bars(BUNDLED[0])
-    stale = gr.HTML("", html_template=clicks.STALE_TEMPLATE, plan=first["plan"], pair=first["plan"], elem_id="stale",
+    plan = first.recipe.digest
+    stale = gr.HTML("", html_template=clicks.STALE_TEMPLATE, plan=plan, pair=plan, elem_id="stale",
                     elem_classes="stale")
-    stage = gr.HTML(first["stage"], js_on_load=clicks.STAGE, elem_id="stage")
-    cards = gr.HTML(first["cards"], elem_id="cards")
-    with gr.Accordion("Drawing: steps, guidance, sampler, images", open=False):
+    staged = gr.HTML(stage(first), js_on_load=clicks.STAGE, elem_id="stage")
+    counted = gr.HTML(card_plots.cards(figures(first)), elem_id="cards")
+    earlier = gr.HTML("", js_on_load=clicks.SAY, elem_id="history", elem_classes="earlier")
+    with gr.Accordion("Drawing: steps, guidance, sampler, images", open=False, elem_id="drawing"):
         with gr.Row():
             steps = slider(1, MOST["steps"], usual.get("steps", 20), step=1, label="Steps", elem_id="steps")
             guidance = slider(1, MOST["guidance"], usual.get("guidance", 3), step=0.5, label="Guidance",
@@ -100,8 +133,9 @@ def build(asked: dict[str, Any]) -> Compare:
                          elem_id="sampler")
         negative = gr.Textbox("", label="Negative prompt", elem_id="negative", max_lines=2,
                               info="What the pictures should not show. It works when guidance is above 1.")
-    return Compare(**asked, stale=stale, stage=stage, cards=cards, steps=steps, guidance=guidance, sampler=sampler,
-                   images=images, negative=negative, shown=gr.State(first), drawing=gr.State(False))
+    return Compare(**asked, stale=stale, stage=staged, cards=counted, earlier=earlier, steps=steps, guidance=guidance,
+                   sampler=sampler, images=images, negative=negative, history=gr.State(History((first,))),
+                   drawing=gr.State(False))
 
 
 def examples() -> str:
@@ -125,39 +159,73 @@ def help_with(prompt: str, source: str) -> str:
     return "".join(rows)
 
 
-def prepared() -> dict[str, Any]:
+def prepared() -> Pair:
     """The first paint: a pair made beforehand by the repo's own script, labelled as such."""
-    kept = json.loads(PREPARED.read_text(encoding="utf-8"))
-    dense, pruned = (pair_plots.Side(**{**kept[side], "pictures": tuple(kept[side]["pictures"])})
-                     for side in ("dense", "pruned"))
-    note = (f"Prepared: {kept['prompt']}, {kept['what']}, drawn on {kept['machine']} by “{kept['command']}”. "
-            "Press Generate to run it on this machine.")
-    return {"stage": pair_plots.stage(dense, pruned, differences=kept["differences"], note=note,
-                                      described=kept["prompt"]),
-            "cards": card_plots.cards(kept["report"], (dense.ms, pruned.ms), "prepared"),
-            "plan": Recipe.from_dict(kept["recipe"]).digest}
+    return Pair.from_dict(json.loads(PREPARED.read_text(encoding="utf-8")))
 
 
-def keep(frame: device.Frame) -> dict[str, Any]:
-    """The last frame as plain values, for the prepared pair."""
-    return {"dense": asdict(frame.dense), "pruned": asdict(frame.pruned), "differences": list(frame.differences),
-            "report": frame.report}
+def stage(pair: Pair) -> str:
+    """A finished pair."""
+    return pair_plots.stage(pair.dense, pair.pruned, pair.differences, pair.film, pair.quality["steps"],
+                            note=pair.note, described=described(pair.shot), prefers=prefers(pair))
 
 
-def drawn(source: str, request: Mapping[str, Any], wanted: Shot) -> Iterator[tuple[str, str | None, dict | None]]:
-    """(stage, cards, what to remember) as the pair is drawn; cards and memory come with the last."""
-    recipe = device.recipe(source, **request)
-    described = wanted.prompts[0] or "an empty prompt"
-    for frame in device.pair(recipe, wanted):
-        if not frame.done:
-            left = (frame.dense.ms + frame.pruned.ms) / 1000 * (frame.dense.steps - frame.dense.step)
-            note = f"Drawing both in turn, step {frame.dense.step} of {frame.dense.steps}, about {left:.0f} s left."
-            yield pair_plots.stage(frame.dense, frame.pruned, live=True, note=note, described=described), None, None
-            continue
-        stage = pair_plots.stage(frame.dense, frame.pruned, differences=frame.differences, described=described)
-        assert frame.report is not None  # the last frame has it
-        cards = card_plots.cards(frame.report, (frame.dense.ms, frame.pruned.ms))
-        yield stage, cards, {"stage": stage, "cards": cards, "plan": recipe.digest}
+def described(shot: Shot) -> str:
+    """What the pictures should show."""
+    return shot.prompts[0] or "an empty prompt"
+
+
+def prefers(pair: Pair) -> str:
+    """The side that emoji-clip finds nearer to the prompt; nothing when it cannot tell."""
+    alignment = pair.quality["alignment"]
+    if alignment is None or alignment[0] == alignment[1]:
+        return ""
+    return "dense" if alignment[0] > alignment[1] else "pruned"
+
+
+def figures(pair: Pair) -> list[card_plots.Figure]:
+    """A finished pair's figures."""
+    return list(card_plots.figures(pair.report, pair.quality, (pair.dense.ms, pair.pruned.ms), pair.recipe.component,
+                                   "prepared" if pair.note else "live"))
+
+
+def said(pair: Pair) -> str:
+    """A finished pair in a sentence."""
+    return sentence(pair.report, pair.quality, pair.recipe.component, pair.recipe.pattern)
+
+
+def told(pair: Pair) -> str:
+    """The verdict; screen readers hear it when it changes."""
+    return tag("p", text(said(pair)), role="status")
+
+
+def running(frame: device.Frame, shot: Shot) -> str:
+    """A pair while it is drawn."""
+    left = (frame.dense.ms + frame.pruned.ms) / 1000 * (frame.dense.steps - frame.dense.step)
+    note = (f"Drawing both in turn, step {frame.dense.step} of {frame.dense.steps}, about {left:.0f} s left."
+            if frame.dense.step < frame.dense.steps else "Decoding and comparing both.")
+    return pair_plots.running(frame.dense, frame.pruned, note, described(shot))
+
+
+def strip(history: History) -> str:
+    """The pairs of this tab, newest first, one click each."""
+    if len(history.pairs) < 2:
+        return ""
+    rows = [tag("button", f'<img src="{pair.pruned.pictures[0]}" alt="">',
+                tag("span", text(brief(pair.recipe)), class_="what"),
+                tag("span", text(described(pair.shot)), class_="sub"), type="button", data_say=i,
+                aria_pressed=str(i == history.at).lower(),
+                aria_label=f"Back to {brief(pair.recipe)}, {described(pair.shot)}, seed {pair.shot.seed}")
+            for i, pair in enumerate(history.pairs)]
+    return tag("div", tag("span", "Earlier in this tab", class_="lead"), tag("div", *rows, class_="row"),
+               class_="history", role="group", aria_label="Pairs drawn in this tab, newest first")
+
+
+def brief(recipe: Recipe) -> str:
+    """A recipe in a few words."""
+    what = recipe.pattern or f"{NOUNS.get(recipe.units, recipe.units)} −{recipe.ratio * 100:.0f} %"
+    where = "" if recipe.component in DENOISERS else f", {LABELS.get(recipe.component, '').removeprefix('The ')}"
+    return f"{recipe.method}, {what}{where}"
 
 
 def new_seed() -> int:

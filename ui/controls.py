@@ -1,5 +1,6 @@
 """Options of a part become components of the page, and radios that can say why a choice is greyed out."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import Field
 from typing import Any, cast
@@ -13,7 +14,8 @@ from ui import clicks
 def choice(legend: str, options: Sequence[dict[str, Any]], value: str, *, look: str = "list", **rest: Any) -> gr.HTML:
     """Radios as a fieldset. An option is {value, label, note?, off?}; ``off`` greys it out and gives the reason."""
     template = clicks.CHOICE_TEMPLATE
-    for blank, filling in (("LOOK", look), ("LEGEND", legend), ("NAME", legend.lower().replace(" ", "-"))):
+    for blank, filling in (("LOOK", look), ("LEGEND", legend), ("NAME", legend.lower().replace(" ", "-")),
+                           ("FIRST", json.dumps(list(options)))):
         template = template.replace(blank, filling)
     return gr.HTML(value, html_template=template, js_on_load=clicks.CHOICE, options=list(options), **rest)
 
@@ -39,9 +41,11 @@ def control(method: str, knob: Field) -> gr.components.Component:
 
 def slider(low: float, high: float, value: float, **rest: Any) -> gr.Slider:
     """A slider that hands on whatever stands in its box, so that our own checks answer, in a sentence."""
-    made = gr.Slider(low, high, value=value, **rest)
-    made.preprocess = lambda payload: payload  # type: ignore[method-assign]  # Gradio's raises on an empty box
-    return made
+    return gr.Slider(low, high, value=value, **rest)
+
+
+# Gradio's own check raises on an empty box. An update makes a component anew, so the class has to know, not the object.
+gr.Slider.preprocess = lambda self, payload: payload  # type: ignore[method-assign]
 
 
 def of_methods(registry: dict[str, type]) -> tuple[dict[str, gr.Group], dict[tuple[str, str], gr.components.Component]]:

@@ -4,38 +4,41 @@ Weights, scores and pruned pipelines stay here, in caches that are bounded in by
 numbers and small pictures. One lock serves everyone: it is held for a step at a time, never across a wait.
 """
 
+import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from PIL import Image
 
 import pruning
-from pruning import images, models, planning, spread, surgery
-from pruning.clock import threads
+from pruning import images, models, planning, preview, spread
+from pruning.clock import Measured, Turn, machine, threads, turns
 from pruning.errors import Refused
+from pruning.preview import Table, Totals
+from pruning.quality import Divergence, compared, judge_for
 from pruning.scores import Scores
 from pruning.subject import LABELS, components, parts_of, subject
 from pruning.types import Plan, Recipe, Shot
 from pruning.units.catalog import why_not
-from pruning.units.site import indices
+from pruning.units.site import WEIGHTS
 from ui.kept import GB, Kept
-from ui.plots import mask as pictures
+from ui.pairs import Pair
 from ui.plots.layers import Layer
 from ui.plots.markup import png
-from ui.plots.pair import Side, difference
+from ui.plots.pair import Moment, Side, difference, kept_steps
 
 PUBLIC = bool(os.environ.get("SPACE_ID"))
 ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", "").split(","))))
 
 LOCK, LOADING = threading.RLock(), threading.RLock()
-SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(2 * GB), Kept(GB // 64)
+SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(GB // 2), Kept(GB // 64)
+TABLES, QUANTILES = Kept(GB // 64), Kept(GB // 64)
+CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
 PIPES = Kept(psutil.virtual_memory().total // 2, lambda source: forget(source))
 
 
@@ -50,59 +53,24 @@ class Opened:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a recipe would do, before anything is done: shares of what the component has.
+    """What a recipe would do, before anything is done: shares of what the component has, and every layer."""
 
-    ``zeros`` and ``zero_macs`` count what stays in place as zeros; ``params``, ``macs`` and ``disk`` what really goes.
-    """
-
-    units: float
-    params: float
-    macs: float | None
-    disk: float
+    totals: Totals
     layers: tuple[Layer, ...]
-    zeros: float = 0.0
-    zero_macs: float | None = None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The pair at one moment. The last frame has the report, the differences and the pruned fingerprint."""
+    """The pair while it is drawn."""
 
     dense: Side
     pruned: Side
-    done: bool = False
-    report: dict[str, Any] | None = None
-    differences: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class MaskView:
-    """One site's mask in small values. ``picture`` and ``near`` are pictures; ``strip`` is for larger units."""
-
-    kind: str
-    title: str
-    kept: int
-    units: int
-    picture: Image.Image | None = None
-    pooled: tuple[int, int] = (1, 1)
-    shape: tuple[int, int] = (0, 0)
-    near: Image.Image | None = None
-    at: tuple[float, float] = (0.5, 0.5)
-    edges: tuple[float, ...] = ()
-    counts: tuple[int, ...] = ()
-    threshold: float | None = None
-    row: np.ndarray | None = None
-    row_keep: np.ndarray | None = None
-    m: int = 0
-    scores: tuple[float, ...] = ()
-    keep: tuple[bool, ...] = ()
-    quota: int = 1
 
 
 def forget(source: str) -> None:
     """Let go of what a dropped pipeline left behind: scores and pruned pipelines share its weights."""
-    for cache in (SCORES, PLANS, PRUNED):
+    for cache in (SCORES, PLANS, PRUNED, TABLES, QUANTILES):
         cache.drop(lambda key: key.model == source)
     PREVIEWS.drop(lambda key: key == source)
 
@@ -176,31 +144,36 @@ def pruned(wanted: Recipe) -> Any:
 
 
 def outlook(wanted: Recipe) -> Outlook:
-    """What a recipe would do: shares in total and per layer, counted from the plan and the shapes."""
-    decided, scored = plan(wanted), scores(wanted)
-    catalog, decision = scored.catalog, decided.steps[-1].decision
-    gone = {site.name: spread.gone(decision, site) for site in catalog}
-    free = [site for site in catalog if not spread.protected(site, wanted)]
-    units = sum(gone[site.name] for site in free) / max(1, sum(site.units for site in free))
-    rows = tuple(Layer(site.name, site.kind, site.units, gone[site.name],
-                       spread.reason(site, gone[site.name], wanted)) for site in catalog)
-    params, macs = catalog.costs.count()
-    if decision.kind == "keep":
-        after = catalog.count({name: site.units - gone[name] for name, site in catalog.sites.items() if gone[name]})
-        share = 1 - after[0] / params
+    """What a recipe would do: shares in total and per layer, from sketches and shapes, without a pass."""
+    scored = scores(wanted)
+    going = preview.counts(scored, wanted)
+    totals = preview.totals(scored, wanted, going)
+    ranks = QUANTILES.get_or(wanted.scoring, lambda: (
+        {site.name: preview.quantiles(scored, site) for site in scored.catalog}, 200 * len(scored.catalog.sites)))
+    rows = tuple(Layer(site.name, site.kind, site.units, going[site.name],
+                       spread.reason(site, going[site.name], wanted), ranks[site.name]) for site in scored.catalog)
+    note = ""
+    if wanted.units in WEIGHTS:
+        note = "The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself."
+    elif abs(totals.units - wanted.ratio) > 0.005:
         note = "Units are whole, so layers snap to the nearest step that they have: Masks says where."
-        return Outlook(units, share, 1 - after[1] / macs if macs else None, share, rows,
-                       notes=(note,) if abs(units - wanted.ratio) > 0.005 else ())
-    idle = sum(gone[site.name] * catalog.costs.uses.get(site.tensor, 0) for site in catalog)
-    return Outlook(units, 0.0, 0.0 if macs else None, 0.0, rows, sum(gone.values()) / params,
-                   idle / macs if macs else None,
-                   ("The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself.",))
+    return Outlook(totals, rows, (note,) if note else ())
 
 
-def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame]:
-    """Both pictures, step by step. Closing the iterator stops the work and leaves the engine as it was."""
+def table(wanted: Recipe) -> Table:
+    """What other ratios would do, for the line that answers while one drags. N:M has one ratio only."""
+    scored = scores(wanted)
+    return TABLES.get_or(replace(wanted, ratio=0.0), lambda: (preview.table(scored, wanted), 1 << 17))
+
+
+def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame | Pair]:
+    """Both pictures, step by step, and at last the finished pair.
+
+    Closing the iterator stops the work and leaves the engine as it was.
+    """
     dense, smaller, done = pipeline(wanted.model), pruned(wanted), plan(wanted)
     sides: dict[str, Side] = {}
+    apart, film = Divergence(), list[Moment]()
     clocks: dict[str, list[float]] = {"dense": [], "pruned": []}
     finished: dict[str, images.Drawn] = {}
     events = images.draw_pair(dense, smaller, shot)
@@ -213,66 +186,47 @@ def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame]:
             finished[event.side] = event
             continue
         with LOCK:
-            preview = PREVIEWS.get_or(wanted.model, lambda: (images.preview_of(dense), 1 << 10))
+            colours = PREVIEWS.get_or(wanted.model, lambda: (images.preview_of(dense), 1 << 10))
+        apart.add(event)
         clocks[event.side].append(event.ms)
-        sides[event.side] = Side(tuple(png(preview.image(latent)) for latent in event.latents),
+        sides[event.side] = Side(tuple(png(colours.image(latent)) for latent in event.latents),
                                  median(clocks[event.side]), event.index + 1, event.steps)
         if len(clocks["dense"]) == len(clocks["pruned"]):
+            if event.index + 1 in kept_steps(event.steps):
+                film.append(Moment(event.index + 1, *(sides[side].pictures[0] for side in ("dense", "pruned"))))
             yield Frame(sides["dense"], sides["pruned"])
     with LOCK:
         report = pruning.report(dense, smaller, done).to_dict()
+        far = compared(finished["dense"], finished["pruned"], shot.prompts, apart.steps, judge_for(wanted.model))
     ends = {name: Side(tuple(map(png, drawn.images)), median(drawn.ms), len(drawn.ms), len(drawn.ms),
                        drawn.origin.params, drawn.origin.zeros, drawn.origin.weights)
             for name, drawn in finished.items()}
     changes = tuple(png(difference(a, b))
                     for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
-    yield Frame(ends["dense"], ends["pruned"], True, report, changes)
+    yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
+               machine(dense))
+    trim()
 
 
-def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> MaskView:
-    """One site's mask: as tiles, and as single weights around ``at`` (shares of the width and height)."""
-    scored, decided = scores(wanted), plan(wanted)
-    site, step = scored.catalog.sites[name], decided.steps[-1]
-    entry = step.decision.sites.get(name)
-    reason = spread.left_alone(site, wanted)
-    title = name if reason is None else f"{name} ({reason})"
-    if name in scored.values:
-        values = scored.values[name]
-        kept = set(indices(entry)) if entry is not None else set(range(site.units))
-        keep = tuple(u in kept for u in range(site.units))
-        return MaskView(site.kind, title, len(kept), site.units, scores=tuple(values.tolist()), keep=keep,
-                        quota=site.quota)
-    looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
-    weight = site.rows(looked_at.net.get_parameter(site.tensor).detach()).float().cpu().numpy()
-    if entry is None:
-        stays = np.ones(weight.shape, dtype=bool)
-    else:
-        with LOCK:
-            ((_, found),) = surgery.kept_masks(looked_at, step, [name])
-        stays = found.cpu().numpy()
-    m = spread.parse_pattern(wanted.pattern)[1] if wanted.pattern and entry is not None else 0
-    across, down = at = at or (0.5, 0.5)
-    row, column = (min(n - 1, int(n * share)) for n, share in zip(weight.shape, (down, across), strict=True))
-    picture, pooled = pictures.tiles(stays)
-    sketch = scored.sketches[name]
-    edges = sketch.edges()
-    counts, bins = coarser(sketch.counts, edges)
-    threshold = None
-    if step.decision.kind == "threshold" and entry is not None:
-        threshold = float(torch.tensor(entry[0], dtype=torch.int32).view(torch.float32))
-    return MaskView(site.kind, title, int(stays.sum()), site.units, picture, pooled, weight.shape,
-                    pictures.zoom(stays, row, column, m), at, bins, counts, threshold, weight[row], stays[row], m)
+def trim() -> None:
+    """Hand freed memory back to the system: glibc keeps it, for each of the server's many threads apart."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
-def coarser(counts: torch.Tensor, edges: torch.Tensor, most: int = 60) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The histogram in at most ``most`` bins, without the long tail of the smallest 0.1 % of scores."""
-    share = counts.cumsum(0) / counts.sum()
-    first = int((share < 0.001).sum())
-    first = min(first, max(0, len(counts) - 2))
-    step = max(1, -(-(len(counts) - first) // most))
-    starts = list(range(first, len(counts), step))
-    merged = tuple(int(counts[s : s + step].sum()) for s in starts)
-    return merged, (*(float(edges[s]) for s in starts), float(edges[-1]))
+def measured(old: Pair, repeats: int) -> Iterator[Turn | Pair]:
+    """The pair's models on the clock, a whole run at a time, and at last the pair with what was measured."""
+    dense, smaller, done = pipeline(old.recipe.model), pruned(old.recipe), plan(old.recipe)
+    shot = replace(old.shot, steps=min(old.shot.steps, CLOCKED))
+    runs = turns(dense, smaller, shot, repeats)
+    while True:
+        with LOCK:  # nobody else draws or prunes during a run
+            event = next(runs)
+            if isinstance(event, Measured):
+                yield old.with_report(pruning.report(dense, smaller, done, measured=event).to_dict())
+                return
+        yield event
 
 
 def warm(source: str) -> None:

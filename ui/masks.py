@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from ui import clicks, device
+from ui import clicks
+from ui.closeup import MaskView
 from ui.plots import layers as layer_plots
 from ui.plots import mask as mask_plots
 from ui.plots.markup import percent, png, tag, text
@@ -35,7 +36,7 @@ def build() -> Masks:
     return Masks(layers, detail, histogram, gr.State(""), gr.State(None))
 
 
-def shown(view: device.MaskView) -> str:
+def shown(view: MaskView) -> str:
     """The picked layer as markup."""
     gone = view.units - view.kept
     head = tag("h2", text(layer_plots.short(view.title))) + tag(
@@ -57,12 +58,14 @@ def shown(view: device.MaskView) -> str:
                tag("figcaption", f"Single weights, up to {mask_plots.WINDOW} × {mask_plots.WINDOW}"
                    + (f", in groups of {view.m}." if view.m else "."), class_="hint"))
     parts = [head, key, tag("div", whole, near, class_="views2")]
-    if view.m and view.row is not None and view.row_keep is not None:
-        parts.append(mask_plots.groups(view.row, view.row_keep, view.m))
+    if view.m and view.row is not None and view.row_keep is not None and view.micro is not None:
+        parts += [mask_plots.groups(view.row, view.row_keep, view.m),
+                  mask_plots.microscope(view.micro, view.kernels, view.most)]
+    parts.append(tag("p", text(mask_plots.in_words(view.edges, view.counts, view.threshold)), class_="hint"))
     return tag("div", *parts, class_="mask")
 
 
-def figure(view: device.MaskView) -> Any:
+def figure(view: MaskView) -> Any:
     """The histogram of a weight layer; nothing for larger units, whose strip says it all."""
     if not view.counts:
         return gr.Plot(visible=False)

@@ -1,25 +1,37 @@
 """The page: components in the order in which they appear, then its events."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from pruning.errors import Refused, in_words, out_of_memory
 from pruning.models import BUNDLED
+from pruning.preview import RATIOS, Table, Totals
+from pruning.types import Recipe, Shot
 from pruning.units.site import WEIGHTS
-from ui import clicks, compare, device, masks, setup
+from ui import address, clicks, closeup, compare, device, importance, masks, report, setup, speed
 from ui.controls import option
+from ui.pairs import History, Pair
 from ui.plots import cards, layers
+from ui.plots import importance as importance_plots
 from ui.plots.markup import tag, text
 
 TITLE = "Prunescope"
+TABS = {"compare": "Compare", "importance": "Importance", "masks": "Masks", "speed": "Speed", "report": "Report"}
+REMEMBERED = 50  # requests that Undo goes back through
 
 
 def head(where: str) -> str:
     """The line on top."""
+    acts = (tag("button", "Copy link", type="button", data_act="link"),
+            tag("button", "Present", type="button", data_act="present", aria_pressed="false",
+                title="Pictures, verdict and figures alone. Escape ends it."))
     return tag("div", tag("h1", TITLE), tag("span", "see what pruning does to a diffusion model", class_="tag"),
-               tag("span", text(where), class_="where"), class_="bar")
+               tag("span", text(where), class_="where"), tag("span", *acts, class_="acts"), class_="bar")
 
 
 def alert(error: Refused | str = "") -> str:
@@ -31,82 +43,345 @@ def page() -> gr.Blocks:
     """Everything."""
     with gr.Blocks(title="Prunescope: see what pruning does to a diffusion model", fill_width=True,
                    analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
-        top = gr.HTML(head(f"{BUNDLED[0]} · starting"), elem_id="head")
+        top = gr.HTML(head(f"{BUNDLED[0]} · starting"), js_on_load=clicks.HEAD, elem_id="head")
+        link = gr.HTML("", js_on_load=clicks.ADDRESS, elem_id="address")
         with gr.Row(elem_id="page"):
             asked = setup.build()
             with gr.Column(elem_id="main", scale=1):
                 prompt = compare.build_prompt()
-                with gr.Tabs():
-                    with gr.Tab("Compare", id="compare"):
+                with gr.Tabs() as tabs:
+                    with gr.Tab(TABS["compare"], id="compare"):
                         pair = compare.build(prompt)
-                    with gr.Tab("Masks", id="masks", render_children=True):
+                    with gr.Tab(TABS["importance"], id="importance", render_children=True):
+                        rows = importance.build()
+                    with gr.Tab(TABS["masks"], id="masks", render_children=True):
                         mask = masks.build()
-        wire(demo, top, asked, pair, mask)
+                    with gr.Tab(TABS["speed"], id="speed", render_children=True):
+                        clock = speed.build()
+                    with gr.Tab(TABS["report"], id="report", render_children=True):
+                        told = report.build()
+        Page(demo, top, link, tabs, asked, pair, rows, mask, clock, told).wire()
     return demo
 
 
-def wire(demo: gr.Blocks, top: gr.HTML, asked: setup.Setup, pair: compare.Compare, mask: masks.Masks) -> None:
-    """Every event of the page."""
-    view: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    alone = {"concurrency_limit": 1, "concurrency_id": "model"}  # one drawing at a time, whoever asks
-    newest = {**view, "trigger_mode": "always_last"}
+VIEW: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+ALONE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
+NEWEST = {**VIEW, "trigger_mode": "always_last"}
 
-    def outlook(*values: Any) -> list[Any]:
-        *read, picked = values
-        return refreshed(asked, read, picked)
 
-    def look(*values: Any) -> tuple[Any, Any]:
-        *read, picked, place = values
-        return looked(asked, read, picked, place)
+@dataclass
+class Page:
+    """The page's parts, and what happens between them. ALONE: one drawing or measurement at a time, whoever asks."""
 
-    def ready(opening: Any) -> None:
+    demo: gr.Blocks
+    top: gr.HTML
+    link: gr.HTML
+    tabs: gr.Tabs
+    asked: setup.Setup
+    pair: compare.Compare
+    rows: importance.Importance
+    mask: masks.Masks
+    clock: speed.Speed
+    told: report.Report
+
+    @property
+    def request(self) -> list[Any]:
+        """Everything that a recipe and a shot are restored into."""
+        return [*self.asked.inputs, self.asked.model, self.asked.other, self.asked.named, *self.pair.inputs]
+
+    def restored(self, recipe: Recipe, shot: Shot | None) -> list[Any]:
+        """Values for ``request``. Without a shot the prompt and its seed stay."""
+        shots = compare.restored(shot) if shot else [gr.skip()] * len(self.pair.inputs)
+        return [*setup.restored(self.asked, recipe), *setup.listed(recipe.model), *shots]
+
+    def wire(self) -> None:
+        """Every event of the page."""
+        self.tab = gr.State("compare")
+        asked, pair, mask = self.asked, self.pair, self.mask
+        self.outlook = (self.refreshed, [asked.trail, asked.sent, mask.picked, *asked.inputs], [
+            asked.achieved, asked.problem, mask.layers, self.rows.rows, pair.stale, asked.family, asked.inner,
+            asked.method, asked.explained, asked.pattern, asked.share, asked.spread, asked.seed,
+            *asked.groups.values(), asked.trail, asked.sent, asked.undo])
+        self.look = (self.looked, [mask.picked, mask.place, *asked.inputs], [mask.detail, mask.histogram])
+        self.addressed = (self.query, [self.tab, mask.picked, *pair.inputs, *asked.inputs], self.link)
+        self.help = (compare.help_with, [pair.prompt, asked.source], pair.unknown)
+        self.open = (opened, [asked.source, asked.component], [self.top, asked.component, asked.load_problem])
+        self.wire_setup()
+        self.wire_views()
+        self.wire_pair()
+        self.wire_clock()
+
+    def ready(self, opening: Any) -> None:
         """A model was opened: everything that is about the former one is made anew."""
-        opening.then(*outlook_events, **view).then(*look_events, **view).then(*help_events, **view)
+        opening.then(*self.open, **VIEW).then(*self.outlook, **VIEW).then(*self.look, **VIEW).then(
+            *self.help, **VIEW).then(*self.addressed, **VIEW)
 
-    outlook_events = (outlook, [*asked.inputs, mask.picked], [
-        asked.achieved, asked.problem, mask.layers, pair.stale, asked.family, asked.inner, asked.method,
-        asked.explained, asked.pattern, asked.share, asked.spread, asked.seed, *asked.groups.values()])
-    look_events = (look, [*asked.inputs, mask.picked, mask.place], [mask.detail, mask.histogram])
-    help_events = (compare.help_with, [pair.prompt, asked.source], pair.unknown)
-    opened_events = (opened, [asked.source, asked.component], [top, asked.component, asked.load_problem])
+    def wire_setup(self) -> None:
+        """What is asked for: a link, a model, a method, a ratio."""
+        asked, mask = self.asked, self.mask
+        self.ready(self.demo.load(self.from_link, None, [*self.request, self.tabs, self.tab, mask.picked,
+                                                         asked.load_problem], **VIEW))
+        gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
+               asked.spread.input, asked.achieved.select, asked.protect.blur, asked.protect.submit, asked.only.blur,
+               asked.only.submit, asked.seed.change, *(c.change for c in asked.options.values())],
+              *self.outlook, **NEWEST).then(*self.look, **NEWEST).then(*self.addressed, **NEWEST)
+        self.ready(asked.undo.click(self.undone, [asked.trail], [*self.request, asked.trail], **VIEW))
+        # Loading has a queue of its own: a download must not hold up those who draw.
+        self.ready(asked.model.input(choose_model, [asked.model, asked.source],
+                                     [asked.other, asked.source, asked.load_problem], **VIEW))
+        self.ready(gr.on([asked.load.click, asked.named.submit], load_model, [asked.named, asked.source],
+                         [asked.source, asked.load_problem], concurrency_id="load", concurrency_limit=1,
+                         api_name="load", api_visibility="private"))
 
-    gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
-           asked.spread.input, asked.ratio.change, asked.protect.blur, asked.protect.submit, asked.only.blur,
-           asked.only.submit, asked.seed.change, *(c.change for c in asked.options.values())],
-          *outlook_events, **newest).then(*look_events, **newest)
-    ready(demo.load(*opened_events, **view))
-    mask.layers.select(picked_site, None, [mask.picked, mask.place], **view).then(*look_events, **newest)
-    mask.detail.select(picked_place, None, [mask.place], **view).then(*look_events, **newest)
+    def wire_views(self) -> None:
+        """Tabs, layers, places in a mask."""
+        mask = self.mask
+        for tab in self.tabs.children:
+            assert isinstance(tab, gr.Tab)
+            name = str(tab.id)
+            tab.select(lambda name=name: name, None, self.tab, **VIEW).then(*self.addressed, **VIEW).then(
+                self.filled, [self.tab, self.pair.history], [self.told.card, self.told.texts], **VIEW)
+        mask.layers.select(picked_site, None, [mask.picked, mask.place], **VIEW).then(*self.look, **NEWEST).then(
+            *self.addressed, **NEWEST)
+        self.rows.rows.select(opened_site, None, [mask.picked, mask.place, self.tabs, self.tab], **VIEW).then(
+            *self.outlook, **NEWEST).then(*self.look, **NEWEST).then(*self.addressed, **NEWEST)
+        mask.detail.select(picked_place, None, [mask.place], **VIEW).then(*self.look, **NEWEST)
 
-    # A model is loaded. It has a queue of its own: a download must not hold up those who draw.
-    ready(asked.model.input(choose_model, [asked.model, asked.source], [asked.other, asked.source, asked.load_problem],
-                            **view).then(*opened_events, **view))
-    ready(gr.on([asked.load.click, asked.named.submit], load_model, [asked.named, asked.source],
-                [asked.source, asked.load_problem], concurrency_id="load", concurrency_limit=1, api_name="load",
-                api_visibility="private").success(*opened_events, **view))
+    def wire_pair(self) -> None:
+        """The pair is drawn, stopped, brought back."""
+        pair = self.pair
+        shows = [*pair.finished, self.clock.panel]
+        begin = [pair.generate.click, pair.prompt.submit]
+        gr.on(begin, None, None, [pair.stop, pair.problem], js=clicks.WAIT, **VIEW)
+        running = gr.on(begin, self.generated, [pair.history, *pair.inputs, *self.asked.inputs],
+                        [*shows, pair.problem, pair.history, pair.drawing], api_name="generate", **ALONE)
+        # What Stop shows waits until the drawing has really ended: a last step may still be on its way to the page.
+        self.drawing = running
+        running.then(self.ended, [pair.history, pair.drawing], [*shows, pair.stop, pair.problem, pair.drawing],
+                     **VIEW).then(self.filled, [self.tab, pair.history], [self.told.card, self.told.texts], **VIEW)
+        self.ready(pair.earlier.select(self.back, [pair.history], [*self.request, *shows, pair.history], **VIEW))
+        pair.dice.click(compare.new_seed, None, pair.seed, **VIEW)
+        for chips in (pair.chips, pair.unknown):
+            chips.select(said, None, pair.prompt, **VIEW)
+        pair.prompt.change(*self.help, **NEWEST)
+        gr.on([control.input if control is pair.sampler else control.change for control in pair.inputs],
+              *self.addressed, **NEWEST)
 
-    # The pair is drawn.
-    def generate(shown: dict[str, Any], *values: Any) -> Iterator[Any]:
-        yield from generated(asked, shown, values[: len(pair.inputs)], values[len(pair.inputs) :])
+    def wire_clock(self) -> None:
+        """The shown pair's models are measured."""
+        pair, clock = self.pair, self.clock
+        begin, found = [clock.measure.click, pair.offer.click], gr.State(None)
+        gr.on(begin, None, None, [clock.stop, clock.progress], js=clicks.WAIT, **VIEW)
+        gr.on(begin, None, None, [pair.stop, pair.timing], js=clicks.WAIT, **VIEW)
+        running = gr.on(begin, measured, [pair.history, clock.repeats], [clock.progress, pair.timing, found],
+                        api_name="measure", **ALONE)
+        gr.on([pair.stop.click, clock.stop.click], None, cancels=[self.drawing, running], **VIEW)
+        running.then(self.timed, [pair.history, found, clock.progress], [
+            *pair.finished, clock.panel, pair.history, found, clock.stop, pair.stop, clock.progress, pair.timing],
+            **VIEW).then(self.filled, [self.tab, pair.history], [self.told.card, self.told.texts], **VIEW)
 
-    begin = [pair.generate.click, pair.prompt.submit]
-    gr.on(begin, None, None, pair.stop, js=clicks.ENABLE, **view)  # at once, also for those who wait
-    running = gr.on(begin, generate, [pair.shown, *pair.inputs, *asked.inputs],
-                    [pair.stage, pair.cards, pair.problem, pair.shown, pair.stale, pair.drawing],
-                    show_progress="hidden", api_name="generate", **alone)
-    # What Stop shows waits until the drawing has really ended: a last step may still be on its way to the page.
-    pair.stop.click(None, cancels=[running], **view)
-    running.then(ended, [pair.shown, pair.drawing], [pair.stage, pair.cards, pair.stop, pair.problem, pair.drawing],
-                 **view)
-    pair.dice.click(compare.new_seed, None, pair.seed, **view)
-    for chips in (pair.chips, pair.unknown):
-        chips.select(said, None, pair.prompt, **view)
-    pair.prompt.change(*help_events, **newest)
+    # What the events do.
+
+    def shown(self, history: History) -> list[Any]:
+        """The pair that the history stands at, in every place that shows it."""
+        return [*compare.shown(history), speed.panel(history.shown)]
+
+    def refreshed(self, trail: tuple[Recipe | None, ...], sent: Recipe | None, picked: str, *read: Any) -> list[Any]:
+        """What a change in the setup shows: the achieved line, the layers, what is greyed out."""
+        source, request = self.asked.asked(read)
+        width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
+        shape: list[Any] = [gr.skip()] * 3
+        try:
+            reasons = device.obstacles(source, request["component"])
+            shape = [gr.HTML(options=setup.family_options(reasons)),
+                     gr.HTML(options=setup.inner_options(reasons), visible=width),
+                     gr.HTML(options=setup.method_options(request["units"]))]
+            recipe = device.recipe(source, **request)
+            seen = device.outlook(recipe)
+        except Refused as error:  # figures of another request would mislead
+            figures = ["", alert(error), layers.layers(()), importance_plots.importance(()), gr.HTML(plan="")]
+            sent = None
+            trail = trail if trail[-1:] == (None,) else (*trail, None)
+        else:
+            bars = cards.achieved(recipe.ratio, achieved(seen.totals), seen.notes)
+            now = json.dumps([row.gone / row.units for row in seen.layers])
+            apart = replace(recipe, ratio=0.0)
+            if apart == sent and request["units"] == "weight":  # only shares changed: the browser paints them
+                figures = [gr.HTML(value=bars, now=now), "", gr.skip(), gr.skip(), gr.HTML(plan=recipe.digest)]
+            else:
+                of = "" if nm else table(device.table(recipe), [row.name for row in seen.layers])
+                figures = [gr.HTML(value=bars, now="", table=of), "", layers.layers(seen.layers, picked),
+                           importance_plots.importance(seen.layers, picked, cut=not nm), gr.HTML(plan=recipe.digest)]
+            sent = apart
+            trail = trail if trail[-1:] == (recipe,) else (*trail, recipe)[-REMEMBERED:]
+        family = "width" if width else request["units"]
+        return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
+                gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Group(visible=not nm),
+                gr.HTML(options=setup.SPREAD_OPTIONS, visible=not nm),
+                gr.Number(visible=setup.seeded(request["method"])),
+                *(gr.Group(visible=owner == request["method"]) for owner in self.asked.groups),
+                trail, sent, gr.Button(interactive=len(trail) > 1)]
+
+    def undone(self, trail: tuple[Recipe | None, ...]) -> list[Any]:
+        """The setup as it was before the last change; prompt and pair stay."""
+        before = trail[:-1]
+        while before and before[-1] is None:
+            before = before[:-1]
+        if not before or before[-1] is None:
+            return [*[gr.skip()] * len(self.request), trail]
+        return [*self.restored(before[-1], None), before]
+
+    def back(self, history: History, event: gr.EventData) -> list[Any]:
+        """An earlier pair, with the setup and the prompt that made it."""
+        history = history.showing(int(event.said))
+        pair = history.shown
+        return [*self.restored(pair.recipe, pair.shot), *self.shown(history), history]
+
+    def from_link(self, request: gr.Request) -> list[Any]:
+        """What the address asks for: nothing, a whole view, or something that cannot be, which is said."""
+        blank: list[Any] = [gr.skip()] * (len(self.request) + 3)
+        given = {key: value for key, value in request.query_params.items() if not key.startswith("__")}
+        if not given:
+            return [*blank, gr.skip()]
+        try:
+            wanted = address.read(given)
+        except Refused as error:
+            return [*blank, alert(error)]
+        recipe, note = wanted.recipe, ""
+        if recipe.overrides:
+            note = tag("p", "The link has ratios of its own for some layers. This page has no controls for them, so "
+                       "they were left out.", class_="hint")
+        if device.PUBLIC and recipe.model not in (*BUNDLED, *device.ALLOWED):
+            return [*blank, alert(Refused("The link is about a model that this public page does not run.",
+                                          "Duplicate the Space, or run it on your machine."))]
+        if setup.listed(recipe.model)[0] == setup.OTHER:  # a link must not make anybody download or open a folder
+            note = tag("p", text(f"The link is about {recipe.model}. Press Load to open it."), class_="hint")
+            values = self.restored(replace(recipe, model=BUNDLED[0]), wanted.shot)
+            values[len(self.asked.inputs) : len(self.asked.inputs) + 3] = setup.listed(recipe.model)
+        else:
+            values = self.restored(recipe, wanted.shot)
+        tab = wanted.tab if wanted.tab in TABS and not wanted.present else "compare"  # a projector shows the pair
+        return [*values, gr.Tabs(selected=tab), tab, wanted.layer, note]
+
+    def query(self, tab: str, picked: str, *values: Any) -> Any:
+        """The page as it stands, for the address line; what cannot be asked leaves the address as it is."""
+        shots, read = values[: len(self.pair.inputs)], values[len(self.pair.inputs) :]
+        source, request = self.asked.asked(read)
+        if Path(source).exists():  # a folder of this machine is nobody else's business
+            return gr.skip()
+        try:
+            return address.query(device.recipe(source, **request), compare.shot(shots), tab=tab, layer=picked)
+        except Refused:
+            return gr.skip()
+
+    def looked(self, picked: str, place: tuple[float, float] | None, *read: Any) -> tuple[Any, Any]:
+        """The picked layer under the present recipe."""
+        if not picked:
+            return masks.EMPTY, gr.Plot(visible=False)
+        source, request = self.asked.asked(read)
+        try:
+            recipe = device.recipe(source, **request)
+            if picked not in device.scores(recipe).catalog.sites:
+                return masks.EMPTY, gr.Plot(visible=False)
+            seen = closeup.mask(recipe, picked, place)
+        except Refused as error:
+            return alert(error), gr.Plot(visible=False)
+        return masks.shown(seen), masks.figure(seen)
+
+    def generated(self, history: History, *values: Any) -> Iterator[list[Any]]:
+        """The pair as it is drawn, or one sentence why not; the last good pair is back then."""
+        same = [gr.skip()] * len(self.shown_places)
+        yield [*same, tag("p", "Preparing the pruned model.", class_="note", role="status"), gr.skip(), True]
+        shots, read = values[: len(self.pair.inputs)], values[len(self.pair.inputs) :]
+        try:
+            source, request = self.asked.asked(read)
+            shot = compare.shot(shots)
+            for event in device.pair(device.recipe(source, **request), shot):
+                if isinstance(event, device.Frame):
+                    yield [compare.running(event, shot), *same[1:], "", gr.skip(), True]
+                else:
+                    history = history.added(event)
+                    yield [*self.shown(history), "", history, False]
+        except Exception as error:
+            known = error if isinstance(error, Refused) else in_words(error) if out_of_memory(error) else ""
+            yield [*self.shown(history), alert(known), gr.skip(), False]
+            if not known:  # a fault of ours is shown as one
+                raise
+
+    def ended(self, history: History, drawing: bool) -> list[Any]:
+        """Nothing is left to stop. A drawing that was stopped leaves the last finished pair, as if it had not begun."""
+        off = gr.Button(interactive=False)
+        if not drawing:
+            return [*[gr.skip()] * len(self.shown_places), off, gr.skip(), False]
+        note = tag("p", "Stopped. The pair shown is the last that was finished.", class_="hint", role="status")
+        return [*self.shown(history), off, note, False]
+
+    def timed(self, history: History, found: tuple[Pair, Pair] | None, note: str) -> list[Any]:
+        """A measurement has ended: with figures, with a refusal that stays, or because it was stopped."""
+        off, same = gr.Button(interactive=False), [gr.skip()] * len(self.shown_places)
+        if found:
+            history = history.changed(*found)
+            return [*self.shown(history), history, None, off, off, "", ""]
+        if "alert" not in (note or ""):
+            note = tag("p", "Stopped; nothing was measured.", class_="note", role="status")
+        return [*same, gr.skip(), None, off, off, note, note]
+
+    @property
+    def shown_places(self) -> list[Any]:
+        """The components that ``shown`` has values for."""
+        return [*self.pair.finished, self.clock.panel]
+
+    def filled(self, tab: str, history: History) -> tuple[Any, Any]:
+        """The report of the shown pair, made when somebody looks at it."""
+        if tab != "report":
+            return gr.skip(), gr.skip()
+        return report.card(history.shown), report.texts(history.shown)
+
+
+def measured(history: History, repeats: Any) -> Iterator[tuple[str, str, Any]]:
+    """How far the measurement is, and at last the pair that was shown when it began, before and after."""
+    pair = history.shown
+    try:
+        for note, changed in speed.measured(pair, repeats):
+            yield note, note, (pair, changed) if changed else None
+    except Exception as error:
+        known = error if isinstance(error, Refused) else in_words(error) if out_of_memory(error) else ""
+        yield alert(known), alert(known), None
+        if not known:
+            raise
+
+
+def table(of: Table, sites: list[str]) -> str:
+    """What the achieved line interpolates while the slider is dragged, as JSON."""
+    rows = [achieved(row) if row else [] for row in of.totals]
+    named = [{name: round(share, 4) for name, share, _ in row} for row in rows]
+    names = dict.fromkeys(name for row in named for name in row)
+    shares = [row and [round(share, 4) for share in row] for row in of.shares]
+    return json.dumps({"ratios": RATIOS, "totals": {name: [row.get(name) for row in named] for name in names},
+                       "sites": sites, "shares": shares}, separators=(",", ":"))
+
+
+def achieved(seen: Totals) -> list[tuple[str, float, str]]:
+    """The bars under the ratio. What only becomes zero is not called gone."""
+    rows = [("units", seen.units, "of all units that may go")]
+    if seen.zero_macs is not None or seen.zeros:
+        rows.append(("zeros", seen.zeros, "of the component's parameters are zero and stay where they are"))
+        if seen.zero_macs is not None:
+            rows.append(("idle MACs", seen.zero_macs, "of the multiplications are by zero, and still done"))
+    rows.append(("params", seen.params, "of the component's parameters are gone"))
+    if seen.macs is not None:
+        rows.append(("MACs", seen.macs, "of one pass are gone, attention included"))
+    return [*rows, ("disk", seen.params, "of the component's bytes as saved")]
 
 
 def picked_site(event: gr.EventData) -> tuple[str, None]:
     """The layer that was clicked; its picture begins in the middle."""
     return event.site, None
+
+
+def opened_site(event: gr.EventData) -> tuple[str, None, gr.Tabs, str]:
+    """The layer that was clicked among all, to be seen in Masks."""
+    return event.site, None, gr.Tabs(selected="masks"), "masks"
 
 
 def picked_place(event: gr.EventData) -> tuple[float, float]:
@@ -117,58 +392,6 @@ def picked_place(event: gr.EventData) -> tuple[float, float]:
 def said(event: gr.EventData) -> str:
     """What a chip says."""
     return event.said
-
-
-def refreshed(asked: setup.Setup, read: list[Any], picked: str) -> list[Any]:
-    """What a change in the setup shows: the achieved line, the layers, what is greyed out."""
-    source, request = asked.asked(read)
-    width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
-    shape: list[Any] = [gr.skip()] * 3
-    try:
-        reasons = device.obstacles(source, request["component"])
-        shape = [gr.HTML(options=setup.family_options(reasons)),
-                 gr.HTML(options=setup.inner_options(reasons), visible=width),
-                 gr.HTML(options=setup.method_options(request["units"]))]
-        recipe = device.recipe(source, **request)
-        seen = device.outlook(recipe)
-        figures = [cards.achieved(recipe.ratio, achieved(seen), seen.notes), "", layers.layers(seen.layers, picked),
-                   gr.HTML(plan=recipe.digest)]
-    except Refused as error:  # figures of another request would mislead
-        figures = ["", alert(error), layers.layers(()), gr.HTML(plan="")]
-    family = "width" if width else request["units"]
-    return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
-            gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Group(visible=not nm),
-            gr.HTML(options=setup.SPREAD_OPTIONS, visible=not nm),
-            gr.Number(visible=setup.seeded(request["method"])),
-            *(gr.Group(visible=owner == request["method"]) for owner in asked.groups)]
-
-
-def achieved(seen: device.Outlook) -> list[tuple[str, float, str]]:
-    """The bars under the ratio. What only becomes zero is not called gone."""
-    rows = [("units", seen.units, "of all units that may go")]
-    if seen.zeros:
-        rows.append(("zeros", seen.zeros, "of the component's parameters are zero and stay where they are"))
-        if seen.zero_macs is not None:
-            rows.append(("idle MACs", seen.zero_macs, "of the multiplications are by zero, and still done"))
-    rows.append(("params", seen.params, "of the component's parameters are gone"))
-    if seen.macs is not None:
-        rows.append(("MACs", seen.macs, "of one pass are gone, attention included"))
-    return [*rows, ("disk", seen.disk, "of the component's bytes as saved")]
-
-
-def looked(asked: setup.Setup, read: list[Any], picked: str, place: tuple[float, float] | None) -> tuple[Any, Any]:
-    """The picked layer under the present recipe."""
-    if not picked:
-        return masks.EMPTY, gr.Plot(visible=False)
-    source, request = asked.asked(read)
-    try:
-        recipe = device.recipe(source, **request)
-        if picked not in device.scores(recipe).catalog.sites:
-            return masks.EMPTY, gr.Plot(visible=False)
-        seen = device.mask(recipe, picked, place)
-    except Refused as error:
-        return alert(error), gr.skip()
-    return masks.shown(seen), masks.figure(seen)
 
 
 def choose_model(model: str, before: str) -> tuple[Any, str, str]:
@@ -202,27 +425,3 @@ def opened(source: str, component: str) -> tuple[str, Any, Any]:
     labels = [option(path, label) for path, label in model.components]
     kept = component if component in dict(model.components) else model.components[0][0]
     return head(f"{model.source} · {model.where}"), gr.HTML(value=kept, options=labels), gr.skip()
-
-
-def generated(asked: setup.Setup, shown: dict[str, Any], shots: Any, read: Any) -> Iterator[Any]:
-    """The pair as it is drawn, or one sentence why not; the last good pair is back then."""
-    yield gr.skip(), gr.skip(), "", gr.skip(), gr.skip(), True
-    source, request = asked.asked(read)
-    try:
-        for stage, figures, memory in compare.drawn(source, request, compare.shot(shots)):
-            mark = gr.HTML(pair=memory["plan"]) if memory else gr.skip()
-            yield stage, figures or gr.skip(), "", memory or gr.skip(), mark, not memory
-    except Exception as error:
-        known = error if isinstance(error, Refused) else in_words(error) if out_of_memory(error) else ""
-        yield shown["stage"], shown["cards"], alert(known), gr.skip(), gr.skip(), False
-        if not known:  # a fault of ours is shown as one
-            raise
-
-
-def ended(shown: dict[str, Any], drawing: bool) -> tuple[Any, Any, gr.Button, Any, bool]:
-    """Nothing is left to stop. A drawing that was stopped leaves the last finished pair, as if it had not begun."""
-    off = gr.Button(interactive=False)
-    if not drawing:
-        return gr.skip(), gr.skip(), off, gr.skip(), False
-    note = tag("p", "Stopped. The pair shown is the last that was finished.", class_="hint", role="status")
-    return shown["stage"], shown["cards"], off, note, False

@@ -9,12 +9,15 @@ import gradio as gr
 from pruning import DEFAULT, methods
 from pruning.criteria import CRITERIA
 from pruning.models import BUNDLED
-from ui import controls, device
+from pruning.types import Recipe
+from pruning.units.site import WEIGHTS
+from ui import clicks, controls, device
+from ui.address import PATTERNS
 from ui.controls import choice, option, slider
 
 FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "All three"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
-PATTERN_OPTIONS = [option(pattern, pattern) for pattern in ("2:4", "1:4", "4:8")]
+PATTERN_OPTIONS = [option(pattern, pattern) for pattern in PATTERNS]
 SPREAD_OPTIONS = [option("layer", "Every layer alike", "each loses the same share"),
                   option("global", "All layers together", "the lowest scores go, wherever they are")]
 EXPLAINED = {
@@ -51,6 +54,9 @@ class Setup:
     options: dict[tuple[str, str], Any]
     achieved: gr.HTML
     problem: gr.HTML
+    undo: gr.Button
+    trail: gr.State  # recipes that were asked for, the newest last; None where the request could not be
+    sent: gr.State  # the recipe whose table the browser has
 
     @property
     def inputs(self) -> list[Any]:
@@ -69,6 +75,24 @@ class Setup:
         if units == "nm":
             return source, request | {"pattern": pattern, "spread": "layer"}
         return source, request | {"ratio": None if ratio is None else ratio / 100}
+
+
+def restored(asked: Setup, recipe: Recipe) -> list[Any]:
+    """Values for ``Setup.inputs`` that ask for a recipe again; what it says nothing of stays as it is."""
+    width = recipe.units not in WEIGHTS
+    options = dict(recipe.options)
+    return [recipe.model, recipe.component, "width" if width else recipe.units,
+            recipe.units if width else gr.skip(), recipe.method, recipe.pattern or gr.skip(),
+            gr.skip() if recipe.pattern else round(recipe.ratio * 100, 10), recipe.spread, ", ".join(recipe.protect),
+            ", ".join(recipe.only), recipe.seed,
+            *(options.get(name, gr.skip()) if owner == recipe.method else gr.skip() for owner, name in asked.options)]
+
+
+def listed(model: str) -> tuple[str, Any, str]:
+    """How the list of models shows the one in use: (choice, the box for others, what stands in it)."""
+    if model in {row["value"] for row in model_options()}:
+        return model, gr.Group(visible=False), ""
+    return OTHER, gr.Group(visible=True), model
 
 
 def seeded(method: str) -> bool:
@@ -113,6 +137,7 @@ def build() -> Setup:
     """The column, in the order in which one decides."""
     with gr.Column(elem_id="setup", scale=0, min_width=316):
         source = gr.State(BUNDLED[0])
+        undo = gr.Button("Undo", size="sm", elem_id="undo", interactive=False)
         model = choice("Model", model_options(), BUNDLED[0], elem_id="model")
         with gr.Group(visible=False) as other:
             named = gr.Textbox(label="Hub id or folder", placeholder="owner/name", elem_id="named", max_lines=1)
@@ -129,7 +154,7 @@ def build() -> Setup:
                          visible=False)
         with gr.Group() as share:
             ratio = slider(0, 95, 30, step=1, label="Remove, %", elem_id="ratio", buttons=["reset"])
-        achieved = gr.HTML("", elem_id="achieved")
+        achieved = gr.HTML("", js_on_load=clicks.ACHIEVED, table="", now="", elem_id="achieved")
         problem = gr.HTML("", elem_classes="problem", elem_id="setup-problem")
         spread = choice("Spread", SPREAD_OPTIONS, "layer", elem_id="spread")
         with gr.Accordion("Advanced: protected layers", open=False):
@@ -139,4 +164,5 @@ def build() -> Setup:
                               info="Empty means all that are not protected.")
             seed = gr.Number(0, label="Seed of the method", precision=0, elem_id="prune-seed", visible=False)
     return Setup(source, model, named, load, load_problem, other, component, family, explained, inner, method, pattern,
-                 share, ratio, spread, protect, only, seed, groups, options, achieved, problem)
+                 share, ratio, spread, protect, only, seed, groups, options, achieved, problem, undo, gr.State(()),
+                 gr.State(None))

@@ -15,7 +15,9 @@ def theme() -> gr.themes.Base:
                           font=fonts, font_mono=["ui-monospace", "Consolas", "monospace"]).set(
         body_background_fill="#f6f7f9", block_shadow="none", block_border_width="1px",
         button_primary_background_fill=DENSE, button_primary_background_fill_hover="#255bb3",
-        button_primary_text_color="#ffffff")
+        button_primary_text_color="#ffffff", block_info_text_color="#5a6472", block_info_text_color_dark="#a3adbb",
+        block_label_text_color="#475062", block_label_text_color_dark="#b6bfcc", block_title_text_color="#475062",
+        block_title_text_color_dark="#b6bfcc")
 
 
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")

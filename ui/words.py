@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-COLOURS = ("white", "black", "grey", "red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown")
+from pruning.quality import COLOURS
+
 PLAIN = frozenset({"a", "an", "the", "on", "in", "of", "with", "and", "background", "at", "to", "emoji", *COLOURS})
 
 
@@ -22,10 +23,14 @@ def words(phrase: str) -> list[str]:
 
 def nearest(word: str, vocabulary: Sequence[Mapping[str, Any]], count: int = 3) -> list[str]:
     """The names that are nearest to a word: by a word of the name or a tag, or by letters."""
-    best: dict[str, float] = {}
-    for entry in vocabulary:
-        phrases = [w for phrase in (entry["name"], *entry["tags"]) for w in words(phrase)]
-        best[entry["name"]] = max((difflib.SequenceMatcher(None, word, other).ratio() for other in phrases), default=0)
+    of = {entry["name"]: {w for phrase in (entry["name"], *entry["tags"]) for w in words(phrase)}
+          for entry in vocabulary}
+    letters = difflib.SequenceMatcher(b=word)  # it remembers the second word
+    like: dict[str, float] = {}
+    for other in set().union(*of.values()):
+        letters.set_seq1(other)
+        like[other] = letters.ratio()
+    best = {name: max((like[other] for other in others), default=0.0) for name, others in of.items()}
     return sorted(best, key=lambda name: -best[name])[:count]
 
 

@@ -2,7 +2,8 @@
 
     python -m assets.make.emoji_clip --minutes 15
 
-Its text tower is the text encoder of ``emoji-sd``; whole, it measures how well a picture fits a caption.
+Its text tower is the text encoder of ``emoji-sd``; whole, it measures how well a picture fits a caption. Where no
+checkpoint is left, ``--resume-shipped`` starts from the folder's weights and keeps its tokenizer.
 """
 
 import argparse
@@ -88,13 +89,21 @@ def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
     return F.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
-def train(work: Path, vocabulary: list[glyphs.Glyph], *, minutes: float, seed: int, device: str) -> tuple[
-        CLIPModel, CLIPTokenizer, Run]:
-    """Contrastive training; every batch holds each of its glyphs over two colours, so that both words must count."""
+def train(work: Path, vocabulary: list[glyphs.Glyph], *, minutes: float, seed: int, device: str,
+          shipped: Path | None = None) -> tuple[CLIPModel, CLIPTokenizer, Run]:
+    """Contrastive training; every batch holds each of its glyphs over two colours, so that both words must count.
+
+    ``shipped`` is a folder to go on from, at a lower learning rate.
+    """
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(vocabulary)
-    model = build(tokenizer).to(device)
-    run = Run(work / "clip.pt", {"clip": model}, minutes=minutes, rate=1e-3, seed=seed, decay=0.05, device=device)
+    if shipped:
+        tokenizer = CLIPTokenizer.from_pretrained(shipped)
+        model = CLIPModel.from_pretrained(shipped, dtype=torch.float32).to(device)
+    else:
+        tokenizer = train_tokenizer(vocabulary)
+        model = build(tokenizer).to(device)
+    run = Run(work / "clip.pt", {"clip": model}, minutes=minutes, rate=4e-4 if shipped else 1e-3, seed=seed, decay=0.05,
+              device=device)
     if run.seconds >= run.budget:
         return model, tokenizer, run
     data = torch.from_numpy(glyphs.pictures(vocabulary, PX, 3, seed))  # (glyphs, ways, colours, px, px, 3)
@@ -145,21 +154,25 @@ def main() -> None:
     parse.add_argument("--minutes", type=float, default=15, help="wall-clock budget, earlier runs counted in")
     parse.add_argument("--glyphs", type=int, default=0, help="only the first so many of the vocabulary; 0 is all")
     parse.add_argument("--seed", type=int, default=0)
+    parse.add_argument("--resume-shipped", action="store_true", help="start from the weights in --out")
     parse.add_argument("--work", type=Path, default=Path("build/emoji-clip"), help="where checkpoints are kept")
     parse.add_argument("--out", type=Path, default=FOLDER)
     parse.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parse.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the checkpoint is kept
     vocabulary = glyphs.vocabulary()[: options.glyphs or None]
+    shipped = options.out if options.resume_shipped else None
     model, tokenizer, run = train(options.work, vocabulary, minutes=options.minutes, seed=options.seed,
-                                  device=options.device)
+                                  device=options.device, shipped=shipped)
+    stages = json.loads((shipped / "training.json").read_text())["stages"] if shipped else {}
     with run.averaged():
         model.eval()
         write(model, tokenizer, options.out)
     furnish(options.out, vocabulary)
     write_json(options.out / "training.json", {
         "command": "python -m assets.make.emoji_clip", "seed": options.seed, "minutes": options.minutes,
-        "glyphs": len(vocabulary), "device": describe(options.device), "stages": {"clip": run.record()}})
+        "glyphs": len(vocabulary), "device": describe(options.device),
+        "stages": stages | {f"clip, {len(vocabulary)} glyphs": run.record()}})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import random
 import signal
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,8 @@ from assets.make.emoji_clip import FOLDER as CLIP
 from assets.make.emoji_clip import tokens
 from assets.make.folders import furnish
 from assets.make.training import Run, describe, fast, write_json
+from pruning.subject import fingerprint
+from pruning.types import digest
 
 FOLDER = Path("assets/models/emoji-sd")
 SMALL, NATIVE = 64, 96  # px
@@ -48,7 +51,7 @@ def train_unet(run: Run, unet: UNet2DConditionModel, latents: torch.Tensor, voca
     signal = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
     words = random.Random(run.step)
     names, often = list(glyphs.COLOURS), set(glyphs.core_emoji(often=True))
-    weights = torch.tensor([4.0 if glyph.emoji in often else 1.0 for glyph in vocabulary])
+    weights = torch.tensor([4.0 if glyph.emoji in often else 1.0 if glyph.core else 0.35 for glyph in vocabulary])
     for _ in run.steps():
         which = torch.multinomial(weights, batch, replacement=True, generator=run.generator)
         way, colours = (torch.randint(n, (batch,), generator=run.generator) for n in latents.shape[1:3])
@@ -66,6 +69,15 @@ def train_unet(run: Run, unet: UNet2DConditionModel, latents: torch.Tensor, voca
                 context = text(tokens(tokenizer, captions).to(device)).last_hidden_state
             drawn = unet(noisy, step, context).sample
         run.learn(F.mse_loss(drawn.float(), wanted))
+
+
+def remembered(work: Path, vae: AutoencoderKL, vocabulary: list[glyphs.Glyph], **rest: Any) -> torch.Tensor:
+    """The latents of the whole vocabulary, kept beside the checkpoints: encoding it takes minutes."""
+    file = work / f"latents-{digest([fingerprint(vae)[1], len(vocabulary), rest['px'], rest['ways'], rest['seed']])}.pt"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(autoencoder.latents(vae, vocabulary, **rest), file)
+    return torch.load(file, weights_only=True)
 
 
 def write(unet: UNet2DConditionModel, vae: AutoencoderKL, folder: Path, clip: Path = CLIP) -> None:
@@ -126,12 +138,12 @@ def main() -> None:
         run = Run(options.work / f"unet-{'small' if px == SMALL else 'native'}.pt", {"unet": unet}, minutes=budget,
                   rate=8e-4 if px == SMALL else 6e-4, seed=seed, device=device)
         if px == SMALL and (options.work / "unet-native.pt").exists():
-            stages[f"unet at {px} px"] = run.record()
+            stages[f"unet at {px} px, {len(vocabulary)} glyphs"] = run.record()
             continue
-        encoded = autoencoder.latents(vae, vocabulary, px=px, ways=options.ways, seed=seed, device=device)
+        encoded = remembered(options.work, vae, vocabulary, px=px, ways=options.ways, seed=seed, device=device)
         train_unet(run, unet, encoded * vae.config.scaling_factor, vocabulary, text, tokenizer, batch=options.batch,
                    device=device)
-        stages[f"unet at {px} px"] = run.record()
+        stages[f"unet at {px} px, {len(vocabulary)} glyphs"] = run.record()
         with torch.no_grad():
             torch._foreach_copy_(run.parameters, run.averages)
     write(unet, vae, options.out, options.clip)

@@ -17,6 +17,7 @@ CLDR = Path("/usr/share/unicode/cldr/common")
 CORE = Path(__file__).with_name("core.txt")
 STRIKE = 109  # the only size at which the font's bitmaps exist
 CELL = 136  # a glyph is 136 px wide and 128 px high
+SKIN = re.compile("[\U0001f3fb-\U0001f3ff]")
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
@@ -51,24 +52,34 @@ def core_emoji(often: bool = False) -> list[str]:
 
 
 def vocabulary() -> list[Glyph]:
-    """The core emoji with the names and tags that CLDR gives them.
+    """Every base emoji that the font draws, with the names and tags that CLDR gives it; the core comes first.
+
+    Skin-tone variants are left out: they would be half of all and mostly people.
 
     Raises:
         FileNotFoundError: a Debian package is missing; the message names it.
     """
-    annotations = CLDR / "annotations" / "en.xml"
-    for path, package in ((annotations, "unicode-cldr-core"), (FONT, "fonts-noto-color-emoji")):
+    files = [CLDR / folder / "en.xml" for folder in ("annotations", "annotationsDerived")]
+    for path, package in ((files[0], "unicode-cldr-core"), (FONT, "fonts-noto-color-emoji")):
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; install it with: apt-get install {package}")
     names: dict[str, str] = {}
     tags: dict[str, tuple[str, ...]] = {}
-    for node in ElementTree.parse(annotations).iter("annotation"):
+    for node in (node for file in files for node in ElementTree.parse(file).iter("annotation")):
         text = (node.text or "").strip()
         if node.get("type") == "tts":
             names[node.attrib["cp"]] = text
         else:
             tags[node.attrib["cp"]] = tuple(tag.strip() for tag in text.split("|"))
-    return [Glyph(emoji, names[emoji], tags[emoji], core=True) for emoji in core_emoji()]
+    core = core_emoji()
+    others = [emoji for emoji in names if emoji not in set(core) and not SKIN.search(emoji) and drawn(emoji)]
+    return [Glyph(emoji, names[emoji], tags[emoji], core=i < len(core)) for i, emoji in enumerate(core + others)]
+
+
+def drawn(emoji: str) -> bool:
+    """Whether the font has one glyph for it: a missing one is blank, parts of a sequence stand side by side."""
+    font = ImageFont.truetype(str(FONT), STRIKE)
+    return font.getlength(emoji) <= CELL and font.getmask(emoji, mode="RGBA").getbbox() is not None
 
 
 def render(emoji: str) -> Image.Image:

@@ -4,9 +4,9 @@ python -m assets.make.prepared
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from pruning.clock import machine
 from pruning.types import Shot
 from ui import compare, device
 
@@ -19,12 +19,12 @@ WHAT = "30 % of the U-Net's weights removed by magnitude"
 def main(out: Path = compare.PREPARED) -> None:
     """Draw the pair and write it down with its figures, the machine and this command."""
     wanted = device.recipe("emoji-sd", **REQUEST)
-    *_, last = device.pair(wanted, Shot(PROMPT, seed=7))
+    *_, drawn = device.pair(wanted, Shot(PROMPT, seed=7))
+    note = (f"Prepared: {PROMPT}, {WHAT}, drawn on {drawn.machine} by “{COMMAND}”. Press Generate to run it on this "
+            "machine.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    where = machine(device.pipeline("emoji-sd"))
-    out.write_text(json.dumps({"prompt": PROMPT, "what": WHAT, "machine": where, "command": COMMAND,
-                               "recipe": wanted.to_dict(), **compare.keep(last)}) + "\n", encoding="utf-8")
-    print(f"wrote {out}: {last.dense.ms:.1f} and {last.pruned.ms:.1f} ms per step")
+    out.write_text(json.dumps(replace(drawn, note=note).to_dict()) + "\n", encoding="utf-8")
+    print(f"wrote {out}: {drawn.dense.ms:.1f} and {drawn.pruned.ms:.1f} ms per step")
 
 
 if __name__ == "__main__":

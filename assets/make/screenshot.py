@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 import app
-from benchmarks.start import QUIET
+from benchmarks.served import QUIET
 from ui.theme import CSS, theme
 
 OUT = Path(__file__).resolve().parents[1] / "pictures" / "page.png"

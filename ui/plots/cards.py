@@ -1,41 +1,110 @@
 """The cards under the pair, and the achieved line beside the ratio."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from pruning.accounting import timed_for
 from ui.plots.markup import bytes_, counted, percent, tag, text, three
 
 
-def card(label: str, dense: str, pruned: str, how: str, better: str = "") -> str:
-    """One figure for both sides. ``how`` says on hover, on focus and to screen readers how it was taken."""
-    return tag("div", tag("span", text(label), class_="label"),
-               tag("span", tag("span", "dense ", class_="unseen"), tag("i", text(dense), class_="dense"),
-                   tag("span", ", pruned ", class_="unseen"), tag("i", text(pruned), class_="pruned"), class_="values"),
-               tag("span", text(better), class_="better"), tag("span", text(how), class_="how"),
-               class_="card", tabindex="0", role="group", aria_label=label)
+@dataclass(frozen=True)
+class Figure:
+    """One figure of both sides. ``how`` says how it was taken; ``dense`` is empty where there is one value only.
+
+    ``known`` is False where words stand in a number's place.
+    """
+
+    label: str
+    dense: str
+    pruned: str
+    how: str
+    note: str = ""
+    known: bool = True
 
 
-def cards(report: Mapping[str, Any], ms: tuple[float, float], taken: str = "live") -> str:
-    """Ms per step, speed-up, parameters, MACs and bytes. ``taken`` says when the clocks ran: live, or prepared."""
-    clock = card(f"ms per step, {taken}", three(ms[0]), three(ms[1]),
+def figures(report: Mapping[str, Any], quality: Mapping[str, Any], ms: tuple[float, float], component: str,
+            taken: str = "live") -> Iterator[Figure]:
+    """What the cards show. ``ms`` are the clocks under the pictures; ``taken`` when they ran: live, or prepared."""
+    yield Figure(f"ms per step, {taken}", three(ms[0]), three(ms[1]),
                  "median of the denoiser's calls while both drew in turn, previews off the clock", "lower is better")
-    speed = tag("div", tag("span", "speed-up", class_="label"), tag("span", "not measured yet", class_="waiting"),
-                tag("span", "live clocks are no measurement: they share the machine with the page", class_="how"),
-                class_="card", tabindex="0", role="group", aria_label="speed-up")
+    yield speedup(report, component)
     params, macs, size = report["params"], report["macs"], report["bytes"]
-    rows = [clock, speed, card("parameters", counted(params["dense"]), counted(params["pruned"]),
-                               f"of the pruned component; {counted(params['nonzero'])} of them are not zero",
-                               shrunk(params["dense"], params["pruned"]))]
+    yield Figure("parameters", counted(params["dense"]), counted(params["pruned"]),
+                 f"of the pruned component; {counted(params['nonzero'])} of them are not zero",
+                 shrunk(params["dense"], params["pruned"]))
     if macs["dense"]:
         at = macs["counted_at"]
         where = f"{at['latent']}×{at['latent']} latents, " if at["latent"] else ""
-        rows.append(card("MACs", counted(macs["dense"]), counted(macs["pruned"]),
-                         f"one pass at {where}{at['tokens']} tokens, batch 1, attention included; without zeros "
-                         f"{counted(macs['nonzero'])}", shrunk(macs["dense"], macs["pruned"])))
-    rows.append(card("on disk", bytes_(size["dense"]), bytes_(size["pruned"]),
-                     f"tensors of the component as {size['dtype']}; zeros take as much room as other numbers",
-                     shrunk(size["dense"], size["pruned"])))
-    return tag("div", *rows, class_="cards")
+        yield Figure("MACs", counted(macs["dense"]), counted(macs["pruned"]),
+                     f"one pass at {where}{at['tokens']} tokens, batch 1, attention included; without zeros "
+                     f"{counted(macs['nonzero'])}", shrunk(macs["dense"], macs["pruned"]))
+    yield Figure("on disk", bytes_(size["dense"]), bytes_(size["pruned"]),
+                 f"tensors of the component as {size['dtype']}; zeros take as much room as other numbers",
+                 shrunk(size["dense"], size["pruned"]))
+    yield from likeness(quality)
+
+
+def speedup(report: Mapping[str, Any], component: str) -> Figure:
+    """The speed-up, from the stopwatch alone."""
+    measured = report["speed"]["measured"]
+    if measured is None:
+        return Figure("speed-up", "", "not measured yet",
+                      "live clocks are no measurement: they share the machine with the page", known=False)
+    part = timed_for(measured, component)
+    how = (f"median of {measured['repeats']} runs a side, dense {spread(part['dense'])} ms, pruned "
+           f"{spread(part['pruned'])} ms, 95 % intervals, interleaved, on {measured['taken_on']}")
+    if part["speedup"] is None:
+        return Figure("speed-up", "", "no difference", how, "beyond noise")
+    return Figure("speed-up", "", f"{three(part['speedup'])}×", how, "measured; higher is better")
+
+
+def spread(interval: Sequence[float]) -> str:
+    """A median with its interval."""
+    middle, low, high = interval
+    return f"{three(middle)} ({three(low)} to {three(high)})"
+
+
+def likeness(quality: Mapping[str, Any]) -> Iterator[Figure]:
+    """How near the pruned pictures are to the dense ones, and both to the prompt."""
+    yield Figure("SSIM", "", f"{quality['ssim']:.3f}",
+                 "structural similarity of the pictures as shown, mean; 1 is equal",
+                 "higher is nearer to dense")
+    yield Figure("PSNR", "", "equal" if quality["psnr"] is None else f"{three(quality['psnr'])} dB",
+                 "peak signal-to-noise ratio of the pictures as shown, mean over those that differ", "higher is nearer")
+    far = quality["latents"]
+    yield Figure("latents apart", "", "not a number" if far is None else percent(far),
+                 "‖pruned − dense‖ ÷ ‖dense‖ of the final latents", "lower is nearer")
+    if quality["alignment"] is not None:
+        dense, pruned = quality["alignment"]
+        yield Figure("fit to prompt, proxy", f"{dense:.2f}", f"{pruned:.2f}",
+                     f"cosine of picture and prompt on {quality['proxy']}, a small model made here: a proxy for CLIP "
+                     "score, not to be compared with papers", "higher is better")
+    ranks = [pair for pair in quality["ranks"] if pair is not None]
+    if ranks:
+        dense, pruned = ("/".join(f"{rank}." for rank in side) for side in zip(*ranks, strict=True))
+        yield Figure("prompt's place, proxy", dense, pruned,
+                     f"where the own prompt stands among {quality['candidates'] + 1} captions when {quality['proxy']} "
+                     "reads the picture", "1. is best")
+
+
+def card(figure: Figure) -> str:
+    """One figure. ``how`` shows on hover and on focus and is read aloud."""
+    both = (tag("span", "dense ", class_="unseen"), tag("i", text(figure.dense), class_="dense"),
+            tag("span", ", pruned ", class_="unseen"), tag("i", text(figure.pruned), class_="pruned"))
+    one = (tag("i", text(figure.pruned), class_="one") if figure.known else
+           tag("span", text(figure.pruned), class_="waiting"),)
+    values = f"dense {figure.dense}, pruned {figure.pruned}" if figure.dense else figure.pruned
+    return tag("div", tag("span", text(figure.label), class_="label"),
+               tag("span", *(both if figure.dense else one), class_="values"),
+               tag("span", text(figure.note), class_="better"), tag("span", text(figure.how), class_="how"),
+               class_="card", tabindex="0", role="group",
+               aria_label=f"{figure.label}: {values}")
+
+
+def cards(shown: Sequence[Figure]) -> str:
+    """All figures of a pair."""
+    return tag("div", *map(card, shown), class_="cards")
 
 
 def shrunk(dense: float, pruned: float) -> str:
@@ -56,4 +125,4 @@ def bar(name: str, share: float, how: str, kind: str) -> str:
     return tag("div", tag("span", text(name), class_="name"),
                tag("span", percent(share), tag("span", text(f" {how}"), class_="unseen"), class_="figure"),
                tag("span", tag("span", "", style=f"width:{min(1.0, share) * 100:.2f}%"), class_=f"track {kind}"),
-               class_="row", title=how)
+               class_="row", data_name=name, title=how)

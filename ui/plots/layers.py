@@ -5,18 +5,23 @@ from dataclasses import dataclass
 
 from ui.plots.markup import counted, percent, tag, text
 
-NOUNS = {"weight": "weights", "nm": "weights", "head": "heads", "neuron": "neurons", "channel": "channels"}
+NOUNS = {"weight": "weights", "nm": "weights", "head": "heads", "neuron": "neurons", "channel": "channels",
+         "width": "units"}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One row: a site's name, kind, units and how many go, and why it is left alone or snapped."""
+    """One row: a site's name, kind, units and how many go, and why it is left alone or snapped.
+
+    ``quantiles`` are its scores at evenly spaced ranks, the lowest first.
+    """
 
     name: str
     kind: str
     units: int
     gone: int
     reason: str | None = None
+    quantiles: tuple[float, ...] = ()
 
 
 def short(name: str) -> str:
@@ -36,15 +41,15 @@ def layers(rows: Sequence[Layer], picked: str = "") -> str:
     buttons = []
     for row in rows:
         share = row.gone / row.units if row.units else 0
-        words = f"{short(row.name)}: {row.gone:,} of {row.units:,} {NOUNS.get(row.kind, 'units')} go, {percent(share)}"
+        left = " left" if row.reason and not row.gone else ""
         buttons.append(tag(
             "button", tag("span", text(short(row.name)), class_="name"),
-            tag("span", percent(share), class_="figure"),
-            tag("span", tag("span", "", style=f"width:{share * 100:.2f}%"), class_="track gone"),
+            tag("span", " removed ", class_="unseen"),
+            tag("span", percent(share), class_="figure"), tag("span", tag("span", ""), class_="track gone"),
             tag("span", text(f"{counted(row.units)} {NOUNS.get(row.kind, 'units')}"
                              + (f" · {row.reason}" if row.reason else "")), class_="sub"),
-            type="button", data_site=row.name, aria_pressed=str(row.name == picked).lower(), aria_label=words,
-            class_="layer" + (" left" if row.reason and not row.gone else "")))
+            type="button", data_site=row.name, style=f"--gone:{share:.2%}",
+            aria_pressed=str(row.name == picked).lower(), class_=f"layer{left}"))
     search = ('<input type="search" class="filter" placeholder="Filter layers, such as attn or up 2" '
               'aria-label="Filter layers">')
     return tag("div", search, tag("div", *buttons, class_="list", role="group", aria_label="Layers"), class_="layers")

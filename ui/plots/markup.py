@@ -20,11 +20,16 @@ def text(value: object) -> str:
     return escape(str(value))
 
 
-def png(image: Image.Image) -> str:
-    """A picture as a data address."""
+def png(image: Image.Image, level: int = 1) -> str:
+    """A picture as a data address; a higher ``level`` is smaller and slower."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=level)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def picture(address: str) -> Image.Image:
+    """The way back from ``png``."""
+    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
 
 
 def three(value: float) -> str:
@@ -36,7 +41,9 @@ def three(value: float) -> str:
 
 
 def counted(value: float) -> str:
-    """A count in thousands, millions or billions."""
+    """A count in thousands, millions or billions; small whole ones as they are."""
+    if isinstance(value, int) and abs(value) < 1000:
+        return str(value)
     for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return three(value / size) + suffix

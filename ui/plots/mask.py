@@ -8,7 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from ui.plots.markup import tag, text, three
+from pruning.kernels import Ceiling
+from pruning.microscope import Microscope
+from ui.plots.markup import percent, tag, text, three
 
 KEPT, GONE = (58, 110, 200), (247, 244, 239)  # kept is blue like the dense model, removed is paper
 WINDOW = 64  # weights a side, when zoomed in
@@ -73,6 +75,19 @@ def histogram(edges: Sequence[float], counts: Sequence[int], threshold: float | 
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": "#808692", "size": 12})
 
 
+def in_words(edges: Sequence[float], counts: Sequence[int], threshold: float | None) -> str:
+    """What the histogram shows, for those who cannot see it."""
+    half, below = sum(counts) / 2, 0
+    middle = edges[-1]
+    for edge, count in zip(edges[1:], counts, strict=True):
+        below += count
+        if below >= half:
+            middle = edge
+            break
+    cut = "" if threshold is None else f" What is below the threshold of {three(threshold)} goes."
+    return f"Histogram of scores: half lie below about {three(middle)}, the highest at {three(edges[-1])}.{cut}"
+
+
 def groups(values: np.ndarray, keep: np.ndarray, m: int, count: int = 12) -> str:
     """The first groups of M neighbours of one row: sizes as bars, dropped ones hatched."""
     top = float(np.abs(values).max()) or 1.0
@@ -102,3 +117,27 @@ def strip(scores: Sequence[float], keep: Sequence[bool], quota: int = 1) -> str:
     words = f"{gone} of {len(keep)} units go" + (f", {gone // quota} from each of {quota} norm groups" if quota > 1
                                                   else "")
     return tag("div", *blocks, class_="strip", role="img", aria_label=words) + tag("p", text(words), class_="hint")
+
+
+def microscope(seen: Microscope, kernels: Sequence[tuple[str, str | None]],
+               most: Sequence[tuple[str, Ceiling]]) -> str:
+    """Both ways to group a layer's weights, which devices have a kernel for it, and what that can win in all."""
+    rows = [("along the input channels (used)", seen.along_inputs), ("plain flattening, to compare", seen.flattened)]
+    body = [tag("tr", tag("th", name, scope="row"), tag("td", percent(g.compliance)), tag("td", percent(g.retained)))
+            for name, g in rows]
+    head = tag("tr", *(tag("th", words, scope="col") for words in ("groups", "readable", "norm kept")))
+    note = ("A linear layer is stored row by row, so both are the same." if seen.alike else
+            "Sparse kernels look for groups along the input channels. Flattening the stored tensor groups across the "
+            f"positions of the convolution's window instead: just {percent(seen.flattened.compliance)} of the groups "
+            "that a kernel would read comply then.")
+    has = [tag("li", tag("b", text(where[0].upper() + where[1:])), ": ",
+               text("has a kernel for this layer" if why is None else f"no kernel, since {why}") + ".",
+               class_="no" if why else "yes") for where, why in kernels]
+    whole = " ".join(f"On {where}, {c.eligible} of the {c.layers} pruned layers have one; they hold {percent(c.f)} of "
+                     f"the MACs, so N:M makes it at most {three(c.speedup)}× faster there." if c.eligible else
+                     f"On {where} no layer has one, so N:M gains no time there." for where, c in most)
+    caption = "Groups of this layer: share with no more than N kept, and the norm of what stays over the norm of all"
+    return tag("div", tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body)),
+               tag("p", note, class_="hint"), tag("ul", *has, class_="kernels"),
+               tag("p", text(f"The whole component: {whole} (Amdahl's law, by MACs; kernels not probed.)"),
+                   class_="hint"), class_="micro")

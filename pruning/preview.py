@@ -1,0 +1,114 @@
+"""What a ratio would take, before anything is decided: from sketches and shapes alone, with no pass over the weights.
+
+Totals of units and parameters are those of the plan, to the unit. How a ranking over several layers divides single
+weights among them is known up to the bin that the cut falls in; one bin is 1/256 of a power of two wide, so a layer is
+off by at most the weights that it has between a score and 1.004 times that score.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from pruning.errors import Refused
+from pruning.scores import Scores, cut, pooled
+from pruning.spread import by_ratio, decide, gone, protected, share
+from pruning.types import Recipe
+from pruning.units.site import WEIGHTS, Site
+
+RATIOS = tuple(i / 20 for i in range(20))  # 0, 5, ... 95 %
+QUANTILES = 21
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Shares of a component. ``zeros`` and ``zero_macs`` stay in place as zeros; the others really go."""
+
+    units: float
+    params: float
+    macs: float | None
+    zeros: float = 0.0
+    zero_macs: float | None = None
+
+
+def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
+    """How many units of each site would go.
+
+    Raises:
+        Refused: nothing can go; as ``decide`` says it.
+    """
+    if recipe.units != "weight":
+        decision = decide(scores, recipe)
+        return {site.name: gone(decision, site) for site in scores.catalog}
+    out = dict.fromkeys(scores.catalog.sites, 0)
+    for sites, ratio in by_ratio([site for site in scores.catalog if not protected(site, recipe)], recipe):
+        count = share(sum(site.units for site in sites), ratio)
+        out |= {sites[0].name: count} if len(sites) == 1 else lowest(scores, sites, count)
+    return out
+
+
+def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, int]:
+    """How many of the ``count`` lowest weights are in each site. The bin of the cut is divided in proportion."""
+    sketches = [scores.sketches[site.name] for site in sites]
+    place = cut(pooled(sketches), count)[0]
+    below = torch.tensor([sketch.below(place) for sketch in sketches])
+    inside = torch.tensor([sketch.below(place + 1) for sketch in sketches]) - below
+    exact = inside.double() * ((count - int(below.sum())) / max(1, int(inside.sum())))
+    whole = exact.floor()
+    left = count - int(below.sum()) - int(whole.sum())
+    whole[(exact - whole).argsort(descending=True)[:left]] += 1
+    return {site.name: int(n) for site, n in zip(sites, below + whole, strict=True)}
+
+
+def totals(scores: Scores, recipe: Recipe, going: dict[str, int]) -> Totals:
+    """What some counts are of the whole component."""
+    catalog = scores.catalog
+    free = [site for site in catalog if not protected(site, recipe)]
+    units = sum(going[site.name] for site in free) / max(1, sum(site.units for site in free))
+    params, macs = catalog.costs.count()
+    if recipe.units in WEIGHTS:
+        idle = sum(going[site.name] * catalog.costs.uses.get(site.tensor, 0) for site in catalog)
+        return Totals(units, 0.0, 0.0 if macs else None, sum(going.values()) / params, idle / macs if macs else None)
+    after = catalog.count({name: site.units - going[name] for name, site in catalog.sites.items() if going[name]})
+    return Totals(units, 1 - after[0] / params, 1 - after[1] / macs if macs else None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """For each of ``RATIOS``: the totals, and the share of every site's units that goes, in the catalog's order.
+
+    None where nothing can go at that ratio.
+    """
+
+    totals: tuple[Totals | None, ...]
+    shares: tuple[tuple[float, ...] | None, ...]
+
+
+def table(scores: Scores, recipe: Recipe) -> Table:
+    """What the ratio's line answers while one drags it, before anything is asked again."""
+    rows: list[tuple[Totals | None, tuple[float, ...] | None]] = []
+    for ratio in RATIOS:
+        wanted = replace(recipe, ratio=ratio)
+        try:
+            going = counts(scores, wanted)
+        except Refused:
+            rows.append((None, None))
+        else:
+            rows.append((totals(scores, wanted, going),
+                         tuple(going[site.name] / site.units for site in scores.catalog)))
+    return Table(*zip(*rows, strict=True))
+
+
+def quantiles(scores: Scores, site: Site, count: int = QUANTILES) -> tuple[float, ...]:
+    """A site's scores from the lowest to the highest, at ``count`` evenly spaced ranks; all of them where it has less.
+
+    Scores of single weights are known up to their bin.
+    """
+    if site.name in scores.values:
+        ranked = scores.values[site.name].flatten().sort().values
+        if len(ranked) <= count:
+            return tuple(ranked.tolist())
+        return tuple(ranked[torch.linspace(0, len(ranked) - 1, count).round().long()].tolist())
+    sketch = scores.sketches[site.name]
+    ranks = torch.linspace(1, site.units, count, dtype=torch.float64).round().long()
+    return tuple(sketch.edges()[torch.searchsorted(sketch.sums[1:], ranks)].tolist())

@@ -1,0 +1,101 @@
+"""The one plain sentence above the figures: what went, what that did to the pictures, what the clock says, and why.
+
+Knows the dictionaries of ``Report`` and ``Quality`` and nothing else, so that it says the same here and later.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pruning.accounting import timed_for
+from pruning.spread import parse_pattern
+from pruning.subject import DENOISERS, LABELS
+from pruning.units.site import WEIGHTS
+
+# SSIM has no agreed words. These are read off the first emoji-sd: 16 prompts, magnitude, weights, 2:4, channels, heads
+# and neurons at several ratios. From 0.98 on the pair looks equal side by side, and all 16 prompts are still read.
+# Down to 0.9 details move (13 to 16 are read); down to 0.7 the subject stays while its shapes fray (9 to 16); at 0.63
+# it dissolves (5). A picture that is as good but another scores low, too: the words say how near, not how beautiful.
+BANDS = ((0.98, "hardly changes"), (0.9, "keeps"), (0.7, "visibly changes"), (-1.0, "breaks"))
+TASKS = {"text_encoder": "encoding the prompt", "vae.decoder": "decoding"}  # the others work in each step
+
+
+def sentence(report: Mapping[str, Any], quality: Mapping[str, Any] | None, component: str = "",
+             pattern: str | None = None) -> str:
+    """One sentence, and a second for what is not known yet.
+
+    ``quality`` is None while no pair is drawn with this plan. ``component`` and ``pattern`` are the recipe's: a report
+    does not have them.
+    """
+    if report["fingerprint"]["dense"] == report["fingerprint"]["pruned"]:
+        return "Nothing was removed: both sides have the same weights."
+    removed = _removed(report, component, pattern)
+    clock = "; ".join(_clock(report, component)) if report["speed"]["measured"] else ""
+    if quality is None:
+        return (f"Removing {removed} {clock}. The pictures are not drawn yet." if clock else
+                f"This plan removes {removed}; the pictures are not drawn yet. Speed: not measured yet.")
+    unread = _unread(quality)
+    found = f"Removing {removed} {_picture(quality)}{unread}"
+    return f"{found}{',' if unread else ''} and {clock}." if clock else f"{found}. Speed: not measured yet."
+
+
+def _removed(report: Mapping[str, Any], component: str, pattern: str | None) -> str:
+    """What went, and of which component where it is not the denoiser."""
+    if pattern:
+        n, m = parse_pattern(pattern)
+        what = f"{'half' if m == 2 * n else m - n} of each {m} weights ({pattern})"
+    else:
+        asked = [layer for layer in report["layers"] if layer["requested"]] or report["layers"]
+        kinds = dict.fromkeys("weights" if layer["kind"] in WEIGHTS else f"{layer['kind']}s" for layer in asked)
+        *others, last = kinds
+        named = f"{', '.join(others)} and {last}" if others else last
+        what = f"{_percent(report['units']['gone'] / report['units']['total'])} of the {named}"
+    label = LABELS.get(component, component)
+    return what if component in ("", *DENOISERS) else f"{what} of {label[:1].lower()}{label[1:]}"
+
+
+def _picture(quality: Mapping[str, Any]) -> str:
+    """What became of the pictures: the word of their mean SSIM's band."""
+    many = len(quality["ranks"]) > 1
+    noun, figure = ("pictures", "mean SSIM") if many else ("picture", "SSIM")
+    if quality["psnr"] is None:
+        return f"leaves the {noun} exactly as {'they were' if many else 'it was'} ({figure} 1)"
+    verb = next(verb for least, verb in BANDS if quality["ssim"] >= least)
+    return f"{verb} the {noun} ({figure} {quality['ssim']:.3g})"
+
+
+def _unread(quality: Mapping[str, Any]) -> str:
+    """Whether pictures are no longer read as their prompts that were when dense."""
+    lost = sum(places is not None and places[0] == 1 < places[1] for places in quality["ranks"])
+    of = f"{lost} of which" if len(quality["ranks"]) > 1 else "which"
+    return f", {of} {quality['proxy']} (a proxy) no longer reads as the prompt" if lost else ""
+
+
+def _clock(report: Mapping[str, Any], component: str) -> Iterator[str]:
+    """What the clock says of the part that was pruned, and why it does not say what the arithmetic would."""
+    macs, timed = report["macs"], timed_for(report["speed"]["measured"], component)
+    fast, (_, a, b), (_, c, d) = timed["speedup"], timed["dense"], timed["pruned"]
+    yield _saved(fast, TASKS.get(component, "each step"))
+    smaller = report["params"]["pruned"] < report["params"]["dense"]
+    alone = macs["dense"] / macs["pruned"] if smaller and macs["dense"] else 1.0  # zeros are still computed with
+    if alone > 1 and not a / d * 0.98 <= alone <= b / c * 1.02:  # within two percent of the intervals it is the same
+        yield (f"compute alone would make it {_times(alone)} faster" if (fast or 1) > alone else
+               f"{_times(alone)}{'' if (fast or 1) > 1 else ' faster'} would be possible if compute alone counted")
+    if not smaller or any(layer["kind"] in WEIGHTS for layer in report["layers"]):
+        yield "zeros are stored and multiplied like other numbers"
+
+
+def _saved(fast: float | None, task: str) -> str:
+    if fast is None:
+        return f"makes no difference beyond noise to how long {task} takes here"
+    if abs(fast - 1) < 0.005:
+        return f"changes how long {task} takes here by less than 0.5 %"
+    return f"makes {task} {_times(max(fast, 1 / fast))} {'faster' if fast > 1 else 'slower'} here"
+
+
+def _percent(share: float) -> str:
+    return "less than 0.1 %" if 0 < share < 0.0005 else f"{share * 100:.1f} %"
+
+
+def _times(ratio: float) -> str:
+    """Three significant digits, without a point at the end."""
+    return f"{ratio:#.3g}".rstrip(".") + "×"

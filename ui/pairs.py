@@ -1,0 +1,73 @@
+"""What a tab has drawn: finished pairs as small values, newest first, and where in them one stands."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from pruning.types import Recipe, Shot
+from ui.plots.pair import Moment, Side
+
+MOST = 12  # pairs that a tab remembers
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One finished pair: what was asked, both sides, and what was counted, compared and (once asked) measured."""
+
+    recipe: Recipe
+    shot: Shot
+    dense: Side
+    pruned: Side
+    differences: tuple[str, ...]
+    film: tuple[Moment, ...]
+    report: Mapping[str, Any]
+    quality: Mapping[str, Any]
+    machine: str  # that drew it
+    note: str = ""  # of a prepared pair: where it comes from
+
+    @property
+    def measured(self) -> Mapping[str, Any] | None:
+        """What the clock said of this pair's models, if it was asked."""
+        return self.report["speed"]["measured"]
+
+    def with_report(self, report: Mapping[str, Any]) -> Self:
+        """The same pair after a measurement."""
+        return replace(self, report=report)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """The pair that ``to_dict`` wrote."""
+        sides = {name: Side(**{**value[name], "pictures": tuple(value[name]["pictures"])})
+                 for name in ("dense", "pruned")}
+        return cls(Recipe.from_dict(value["recipe"]), Shot(**value["shot"]), sides["dense"], sides["pruned"],
+                   tuple(value["differences"]), tuple(Moment(**moment) for moment in value["film"]), value["report"],
+                   value["quality"], value["machine"], value["note"])
+
+
+@dataclass(frozen=True)
+class History:
+    """The pairs of a tab, newest first; the one at ``at`` is shown."""
+
+    pairs: tuple[Pair, ...]
+    at: int = 0
+
+    @property
+    def shown(self) -> Pair:
+        """The pair on the page."""
+        return self.pairs[self.at]
+
+    def added(self, pair: Pair) -> Self:
+        """With a new pair, which is shown; the oldest goes when there are too many."""
+        return type(self)((pair, *self.pairs)[:MOST])
+
+    def changed(self, old: Pair, new: Pair) -> Self:
+        """With one pair in another's place, wherever that has moved to; not at all when it is gone."""
+        return replace(self, pairs=tuple(new if pair == old else pair for pair in self.pairs))
+
+    def showing(self, at: int) -> Self:
+        """With another pair shown."""
+        return replace(self, at=min(max(at, 0), len(self.pairs) - 1))

@@ -1,0 +1,58 @@
+"""Speed: the stopwatch on the shown pair's models; theory, reachable and measured side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+
+from pruning.clock import Turn
+from pruning.errors import Refused
+from ui import compare, device
+from ui.controls import slider
+from ui.pairs import Pair
+from ui.plots import speed as plots
+
+RUNS = 5, 15  # a side; with fewer an interval of 95 % is not one
+
+
+@dataclass
+class Speed:
+    """The components of the tab."""
+
+    measure: gr.Button
+    stop: gr.Button
+    repeats: gr.Slider
+    progress: gr.HTML
+    panel: gr.HTML
+
+
+def build() -> Speed:
+    """The tab."""
+    with gr.Row(elem_id="clock"):
+        measure = gr.Button("Measure", variant="primary", elem_id="measure", scale=0, min_width=140)
+        stop = gr.Button("Stop", variant="stop", elem_id="stop-measure", interactive=False, scale=0, min_width=90)
+        repeats = slider(*RUNS, RUNS[0], step=1, label="Runs a side", elem_id="repeats",
+                         info="More runs give a narrower interval.")
+    progress = gr.HTML("", elem_id="progress", elem_classes="problem")
+    return Speed(measure, stop, repeats, progress, gr.HTML(panel(compare.prepared()), elem_id="speed"))
+
+
+def panel(pair: Pair) -> str:
+    """What is known of the shown pair's speed."""
+    return plots.speed(pair.report, pair.recipe.component, compare.brief(pair.recipe))
+
+
+def measured(pair: Pair, repeats: int | None) -> Iterator[tuple[str, Pair | None]]:
+    """(how far it is, the measured pair once it is there).
+
+    Raises:
+        Refused: too few or too many runs.
+    """
+    if repeats is None or not RUNS[0] <= repeats <= RUNS[1]:
+        raise Refused(f"Runs a side cannot be {repeats}.", f"They go from {RUNS[0]} to {RUNS[1]}.")
+    yield plots.progress(0, 2 * (int(repeats) + 1), 0), None
+    for event in device.measured(pair, int(repeats)):
+        if isinstance(event, Turn):
+            yield plots.progress(event.done, event.total, event.left), None
+        else:
+            yield "", event

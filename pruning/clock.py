@@ -102,7 +102,7 @@ def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Tur
     parts = {name: timed(*([run[name] for run in runs[1:]] for runs in taken.values())) for name in taken["dense"][0]}
     step = parts["step"]
     spent = operators(extra)
-    between = spent[BETWEEN] / sum(spent.values()) if spent else None
+    between = spent.get(BETWEEN, 0.0) / sum(spent.values()) if spent else None
     yield Measured(step.dense, step.pruned, step.speedup, repeats, machine(dense), parts, inside(spent), between,
                    len(extra.scheduler.timesteps))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
-DENSE = "#2f6fd6"
+DENSE = "#2862c4"
 
 
 def theme() -> gr.themes.Base:

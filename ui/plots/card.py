@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 WIDTH, HEIGHT, MARGIN = 1600, 900, 64
-DENSE, PRUNED = "#2f6fd6", "#c2570c"  # as in style.css
+DENSE, PRUNED = "#2862c4", "#b5500a"  # as in style.css
 PAPER, INK, SOFT, LINE = "#ffffff", "#1c2430", "#5a6472", "#dfe3e8"
 SIDE, BAND, BORDER, GAP = 480, 42, 5, 4  # px: a side's pictures, the word above them, the frame, the paper around them
 STROKE = 0.6  # px around the letters of bold ones, since the font has one weight

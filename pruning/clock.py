@@ -104,7 +104,7 @@ def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Tur
     spent = operators(extra)
     between = spent.get(BETWEEN, 0.0) / sum(spent.values()) if spent else None
     yield Measured(step.dense, step.pruned, step.speedup, repeats, machine(dense), parts, inside(spent), between,
-                   len(extra.scheduler.timesteps))
+                   shot.steps)
 
 
 def check(dense: Any, pruned: Any, repeats: int) -> None:

@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other."""
 
-from benchmarks import kernels, memory, overhead, slider, start, steps
+from benchmarks import kernels, memory, overhead, preview, scale, slider, start, steps, stream
 
-for benchmark in (start, slider, overhead, kernels, steps, memory):
+for benchmark in (start, slider, preview, overhead, kernels, steps, scale, stream, memory):
     benchmark.main()

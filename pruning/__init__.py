@@ -23,6 +23,7 @@ from pruning.images import Drawn, Stepped
 from pruning.registry import knobs
 from pruning.scores import Scores
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
+from pruning.work import drained
 
 CRITERIA.fill(criteria.__name__)
 DEFAULT = DEFAULT_PROTECT
@@ -47,8 +48,9 @@ def methods() -> list[Method]:
 
 def load(source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None,
          weights: str = "trained", seed: int = 0) -> Any:
-    """A pipeline by bundled name, hub id or local folder (a bare model's folder gives the bare model).
+    """A pipeline by bundled name, architecture, hub id or local folder (a bare model's folder gives the bare model).
 
+    ``weights="random"`` (the same for the same ``seed``) and ``"meta"`` (shapes only) need configs and no weights.
     ``dtype=None`` is float32 on a CPU and the stored type elsewhere.
 
     Raises:
@@ -64,27 +66,32 @@ def score(pipe: Any, method: str, *, component: str | None = None, units: str | 
     pattern = "2:4" if units == "nm" else None  # scores do not depend on the pattern
     recipe = planning.request(pipe, method, None if pattern else 0.0, component=component, units=units,
                               pattern=pattern, calibration=calibration, seed=seed, **options)
-    return planning.scored(pipe, recipe)
+    return drained(planning.scoring(pipe, recipe))
 
 
 def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, component: str | None = None,
          units: str = "weight", pattern: str | None = None, of: str = "units", spread: str = "layer",
          protect: tuple[str, ...] = DEFAULT_PROTECT, only: tuple[str, ...] = (),
          overrides: Mapping[str, float] | None = None, calibration: Calibration | None = None, seed: int = 0,
-         scores: Scores | None = None, **options: Any) -> Plan:
+         scores: Scores | None = None, most: float = 1.0, update: bool = False, **options: Any) -> Plan:
     """What would go: the request resolved on this model. Nothing is changed.
 
     ``ratio`` is the share that is removed, 0 to 1. ``pattern="2:4"`` keeps 2 of each 4 neighbours along the inputs and
     implies ``units="nm"``. ``protect`` and ``only`` are globs on module names; ``overrides`` maps globs to ratios, the
-    longest wins. ``scores`` of an earlier ``score`` are used when given.
+    longest wins. ``of`` says what the ratio is a share of: units, params or macs of the component. ``spread`` divides
+    it: over each layer or row alike, all layers ranked together (global), those of one kind (isomorphic), or by how
+    much the answer misses each (sensitivity). Of any one layer at most the share ``most`` goes, and never all.
+    ``update`` lets the weights that stay make up for those that go; ``calibration`` is what is looked at for that, by
+    the spread by sensitivity, and by methods that see data. ``scores`` of an earlier ``score`` are used when given.
 
     Raises:
         Refused: a value is missing, out of range or infeasible; the sentence names what would work.
     """
     recipe = planning.request(pipe, method, ratio, component=component, units=units, pattern=pattern, of=of,
                               spread=spread, protect=protect, only=only, overrides=overrides, calibration=calibration,
-                              seed=seed, **options)
-    return planning.resolved(pipe, recipe, scores or planning.scored(pipe, recipe))
+                              seed=seed, most=most, update=update, **options)
+    scores = scores or drained(planning.scoring(pipe, recipe))
+    return drained(planning.resolving(pipe, recipe, scores))
 
 
 def apply(pipe: Any, plan: Plan, *, masked: bool = False) -> Any:
@@ -95,7 +102,7 @@ def apply(pipe: Any, plan: Plan, *, masked: bool = False) -> Any:
     Raises:
         Refused: the plan belongs to another model.
     """
-    return surgery.apply_plan(pipe, plan, masked)
+    return drained(surgery.applying(pipe, plan, masked))
 
 
 def report(dense: Any, pruned: Any, plan: Plan, *, measured: Measured | None = None) -> Report:

@@ -8,11 +8,11 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageChops
@@ -21,18 +21,21 @@ from torch import nn
 from tqdm import tqdm
 
 import pruning
-from pruning import flags, images, planning, printed, store
+from pruning import flags, images, planfile, planning, printed, store, surgery
 from pruning.accounting import total
 from pruning.costs import trace
 from pruning.errors import Later, Refused, in_words, out_of_memory
 from pruning.images import Drawn, Stepped
+from pruning.models import outline
 from pruning.quality import Divergence, compared, judge_for
 from pruning.subject import log, plan_of, subject
 from pruning.surgery import check
 from pruning.types import Plan, PlanStep, Shot
 from pruning.units.catalog import find
 from pruning.verdict import sentence
+from pruning.work import Looked, drained
 
+T = TypeVar("T")
 Result = dict[str, Any]
 LATER = {"bench": "measure dense against pruned, interleaved", "recover": "train the damage away",
          "sweep": "run many recipes"}
@@ -102,13 +105,16 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     command(methods, printed.methods)
     flags.add(command(inspect, printed.inspected, "model"), {"component": flags.REQUEST["component"]})
-    flags.add_request(command(plan, printed.report, "model", out="PLAN.json"))
+    planner = command(plan, printed.report, "model", out="PLAN.json")
+    flags.add(planner, flags.LOAD)
+    flags.add_request(planner)
     pruner = command(prune, printed.report, "model", out="FOLDER")
+    flags.add(pruner, flags.LOAD)
     pruner.add_argument("--plan", metavar="PLAN.json", help="a plan that `plan` wrote, instead of the flags below")
     flags.add_request(pruner)
     for drawn in (command(generate, printed.drawn, "model", out="FOLDER"),
                   command(compare, printed.compared, "model", "pruned", out="FOLDER")):
-        flags.add(drawn, flags.DRAW, required=("prompts",))
+        flags.add(drawn, flags.LOAD | flags.DRAW, required=("prompts",))
     for name in LATER:
         command(later, str, name=name)
 
@@ -116,7 +122,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if rest and args.command not in LATER:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if args.command == "prune":
-        given = [name for name in (*flags.REQUEST, *flags.method_knobs()) if hasattr(args, name)]
+        given = [name for name in flags.asked() if hasattr(args, name)]
         if args.plan and given:
             parser.error(f"--plan says it all: leave out {', '.join(f'--{flags.spelled(name)[0]}' for name in given)}")
         if not args.plan and not {"method", "ratio", "pattern"} & set(given):
@@ -133,8 +139,8 @@ def methods(args: argparse.Namespace) -> Result:
 
 
 def inspect(args: argparse.Namespace) -> Result:
-    """Show what a model consists of, and what it costs."""
-    looked_at = subject(pruning.load(args.model), getattr(args, "component", None))
+    """Show what a model, or an architecture such as sd-1.5, consists of, and what it costs."""
+    looked_at = subject(outline(args.model), getattr(args, "component", None))
     net, costs = looked_at.net, trace(looked_at.net, looked_at.example)
     dense = {name: costs.macs_of(name) for name in costs.uses}
     blocks: dict[str, Result] = {
@@ -170,45 +176,55 @@ def _block_names(net: nn.Module, order: Sequence[str]) -> list[str]:
 
 def plan(args: argparse.Namespace) -> Result:
     """Write down what would go; the model is not changed."""
-    pipe = pruning.load(args.model)
+    pipe = _loaded(args)
     found = _planned(pipe, args)
-    report = pruning.report(pipe, pruning.apply(pipe, found), found)
+    report = pruning.report(pipe, _watched(surgery.applying(pipe, found)), found)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(found.to_json(), encoding="utf-8")
+    planfile.write(found, out)
     return report.to_dict() | {"plan": str(out), "digest": found.digest}
 
 
 def _planned(pipe: Any, args: argparse.Namespace) -> Plan:
     recipe = planning.request(pipe, **flags.request(args))
-    with tqdm(desc="scoring", unit="site", leave=False, file=sys.stderr) as bar:
-        scores = planning.scored(pipe, recipe, lambda done, sites: _at(bar, done, sites))
-    return planning.resolved(pipe, recipe, scores)
+    scores = _watched(planning.scoring(pipe, recipe))
+    return _watched(planning.resolving(pipe, recipe, scores))
 
 
-def _at(bar: tqdm, done: int, of: int) -> None:
-    bar.total = of
-    bar.update(done - bar.n)
+def _watched(work: Generator[Looked, None, T]) -> T:
+    """What some work returns, with a bar over it."""
+    with tqdm(leave=False, file=sys.stderr) as bar:
+        return drained(work, lambda event: _at(bar, event))
+
+
+def _at(bar: tqdm, event: Looked) -> None:
+    bar.set_description(event.what, refresh=False)
+    bar.total = event.of
+    bar.update(event.done - bar.n)
+
+
+def _loaded(args: argparse.Namespace) -> Any:
+    return pruning.load(args.model, **flags.given(args, flags.LOAD))
 
 
 def prune(args: argparse.Namespace) -> Result:
     """Write a smaller model, as an ordinary folder of diffusers with its plan."""
     out = store.free(args.out)
-    known = Plan.from_json(Path(args.plan).read_text("utf-8", errors="replace")) if args.plan else None
-    pipe = pruning.load(args.model)
+    known = planfile.read(Path(args.plan)) if args.plan else None
+    pipe = _loaded(args)
     found = known or _planned(pipe, args)
-    smaller = pruning.apply(pipe, found)
+    smaller = _watched(surgery.applying(pipe, found))
     done = plan_of(smaller) or found
     if done == plan_of(pipe):
         raise Refused(f"{args.model} has gone through this plan already.", "Give the model that the plan was made on.")
     report = pruning.report(pipe, smaller, done)
     pruning.save(smaller, out)
-    return report.to_dict() | {"folder": str(out), "plan": str(out / store.PLAN), "digest": done.digest}
+    return report.to_dict() | {"folder": str(out), "plan": str(out / planfile.PLAN), "digest": done.digest}
 
 
 def generate(args: argparse.Namespace) -> Result:
     """Draw with one model."""
-    shot, pipe = Shot(**flags.given(args, flags.DRAW)), pruning.load(args.model)
+    shot, pipe = Shot(**flags.given(args, flags.DRAW)), _loaded(args)
     folder = _folder(args.out)
     (drawn,) = _drawn(pruning.generate(pipe, shot), shot.steps)
     files = [_written(folder / f"image_{i}.png", image, drawn) for i, image in enumerate(drawn.images)]
@@ -219,7 +235,7 @@ def generate(args: argparse.Namespace) -> Result:
 def compare(args: argparse.Namespace) -> Result:
     """Draw with both models from the same noise; write the pictures, their differences and the report."""
     shot = Shot(**flags.given(args, flags.DRAW))
-    dense, pruned = pruning.load(args.model), pruning.load(args.pruned)
+    dense, pruned = _loaded(args), pruning.load(args.pruned)
     found, folder = _shared_plan(args, dense, pruned), _folder(args.out)
     apart = Divergence()
     one, other = sides = _drawn(apart.watching(images.draw_pair(dense, pruned, shot)), 2 * shot.steps)
@@ -246,7 +262,7 @@ def _shared_plan(args: argparse.Namespace, dense: Any, pruned: Any) -> Plan:
     found, before = plan_of(pruned), plan_of(dense)
     done = before.steps if before else ()
     if found is None:
-        raise Refused(f"{args.pruned} is not a pruned model: it has no {store.PLAN}.",
+        raise Refused(f"{args.pruned} is not a pruned model: it has no {planfile.PLAN}.",
                       "Give a folder that `prune` wrote.")
     if found.steps[: len(done)] != done or len(found.steps) == len(done):
         raise Refused(f"{args.pruned} was not pruned from {args.model}, which went through a plan of its own.",

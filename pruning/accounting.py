@@ -61,7 +61,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     Layers are those of the step. Params and MACs compare the dense component with the pruned one; ``nonzero`` counts
     what is left when zeros are not counted.
     """
-    step = plan.steps[-1]
+    step = plan.decided
     before, after = subject(dense, step.recipe.component), subject(pruned, step.recipe.component)
     costs, cut = trace(before.net, before.example), trace(after.net, before.example)
     zeros = {name: int(tensor.numel() - torch.count_nonzero(tensor)) for name, tensor in after.net.named_parameters()
@@ -157,19 +157,24 @@ def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] |
     """Theory: the dense MACs over those that are not zero. Reachable: over those that this device has to do, as far as
     time goes into such arithmetic. Measured: the clock; ``timed_for`` says which part of it counts.
 
-    ``sparse`` is what kernels for the step's pattern win on this device.
+    ``sparse`` is what kernels for the step's pattern win on this device at most; once measured, those that ran count.
     """
     if macs["dense"] is None:
         return {"theory": None, "reachable": None, "measured": measured,
                 "why": "The MACs of this class are not counted yet."}
+    ran = ran_sparse(measured, step.recipe.component)
+    if sparse and ran:
+        sparse = replace(sparse, eligible=ran["used"], skipped=ran["skipped"], without=ran["without"],
+                         f=2 * ran["skipped"] / max(1, macs["pruned"]))  # of 2:4, half of the MACs are skipped
     share = _shrinks(measured, sparse) if measured and _denoises(step.recipe.component) else None
     left = macs["pruned"] - (sparse.skipped if sparse else 0)
     reachable = amdahl(macs["dense"], left, 1.0 if share is None else share)
     few = 0.99 if step.decision.kind == "keep" else 1  # every model has some zeros of its own
     zeros = macs["nonzero"] < few * macs["pruned"]
-    why = [*_cause(macs, zeros, sparse), *(_limit(reachable, share) if left < macs["dense"] else ())]
+    why = [*_cause(macs, zeros, sparse, ran), *(_limit(reachable, share) if left < macs["dense"] else ())]
     if measured:
-        why += [_on_the_clock(timed_for(measured, step.recipe.component), reachable, share)]
+        why += [_on_the_clock(timed_for(measured, step.recipe.component), reachable, share,
+                              bool(sparse and sparse.eligible))]
     return {"theory": macs["dense"] / max(1, macs["nonzero"]), "reachable": reachable, "measured": measured,
             "why": " ".join(why)}
 
@@ -189,24 +194,49 @@ def timed_for(measured: Mapping[str, Any], component: str) -> Mapping[str, Any]:
     return measured["parts"]["step" if _denoises(component) else component]
 
 
+def ran_sparse(measured: Mapping[str, Any] | None, component: str) -> Mapping[str, Any] | None:
+    """How a component's 2:4 layers were run on the clock; None without such layers, or where nobody noted it."""
+    return ((measured or {}).get("sparse") or {}).get(component)
+
+
 def _denoises(component: str) -> bool:
     return component in ("", *DENOISERS)
 
 
-def _cause(macs: Mapping[str, Any], zeros: bool, sparse: Ceiling | None) -> Iterator[str]:
+def _cause(macs: Mapping[str, Any], zeros: bool, sparse: Ceiling | None,
+           ran: Mapping[str, Any] | None) -> Iterator[str]:
     """Why less has to be done, or not."""
     if macs["pruned"] < macs["dense"]:
         yield "The layers are smaller, so every kernel does less."
-    if sparse and sparse.eligible:
+    if sparse and ran and ran["used"] + ran["lost"]:
+        yield _ran(sparse, ran)
+    elif sparse and sparse.eligible:
         yield (f"{sparse.eligible} of {sparse.layers} pruned layers, with {_percent(sparse.f)} of the MACs, have a "
-               "kernel that skips zeros, by type and shape; it was not probed on this device, and Prunescope does not "
-               "switch it on.")
+               "kernel that skips zeros, by type and shape; measuring tries each on this device and runs it where it "
+               "is faster.")
     elif zeros:
-        reason = next(iter(sparse.without), None) if sparse else None
+        reasons = _reasons(sparse.without) if sparse else ""
         yield ("Zeros are stored and multiplied like other numbers: "
-               f"{reason or 'this device has no kernel that skips them'}.")
+               f"{reasons or 'this device has no kernel that skips them'}.")
     elif macs["pruned"] == macs["dense"]:
         yield "Nothing was removed."
+
+
+def _ran(sparse: Ceiling, ran: Mapping[str, Any]) -> str:
+    """How many layers ran sparse kernels on the clock, and why the others did not."""
+    share = f", with {_percent(sparse.f)} of the MACs," if ran["used"] else ""
+    told = [f"{ran['used'] or 'None'} of {sparse.layers} pruned layers{share} ran kernels that skip zeros"]
+    if ran["lost"]:
+        told.append(f"for {ran['lost']} the dense kernel was as fast or faster in a probe on this device")
+    if ran["without"]:
+        told.append(f"{sum(ran['without'].values())} cannot: {_reasons(ran['without'])}")
+    return "; ".join(told) + "."
+
+
+def _reasons(without: Mapping[str, int], most: int = 3) -> str:
+    """Why layers have no kernel; how many each, when there are several reasons."""
+    return ", ".join(reason if len(without) == 1 else f"{reason} ({count})"
+                     for reason, count in list(without.items())[:most])
 
 
 def _limit(reachable: float, share: float | None) -> Iterator[str]:
@@ -217,7 +247,7 @@ def _limit(reachable: float, share: float | None) -> Iterator[str]:
         yield f"{_percent(1 - share)} of a step cannot shrink, so {reachable:.2f}× is reachable."
 
 
-def _on_the_clock(timed: Mapping[str, Any], reachable: float, share: float | None) -> str:
+def _on_the_clock(timed: Mapping[str, Any], reachable: float, share: float | None, skips: bool = False) -> str:
     """How the clock compares with what is reachable. Within two percent of the intervals it is the same."""
     if timed["speedup"] is None:
         return "Measured: no difference beyond noise."
@@ -230,6 +260,8 @@ def _on_the_clock(timed: Mapping[str, Any], reachable: float, share: float | Non
     if timed["speedup"] > reachable:
         return f"{told}, above {reachable:.2f}×: " + (
             "work that MACs do not count (norms, softmax, memory traffic) shrinks, too.")
+    if skips:
+        return f"{told}, below {reachable:.2f}×: kernels that skip half of the work take more than half of the time."
     return f"{told}, below {reachable:.2f}×: " + (
         "part of the time does not shrink with the MACs (norms, copies, Python)." if share is None else
         "smaller kernels do fewer operations a second, and norms and copies shrink less than MACs.")

@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile, supported_activities
 
 from pruning.errors import Refused
 from pruning.images import Run
+from pruning.sparse import Ran, running
 from pruning.subject import subject
 from pruning.types import Shot
 
@@ -58,7 +59,8 @@ class Measured:
     ``parts`` are ``text_encoder``, ``step`` (the denoiser's call, median of a run), ``denoiser`` (all of its calls),
     ``vae.decoder`` and ``picture`` (end to end, all that is between them included). ``kernels`` is the share of a
     dense step inside convolution, linear and attention kernels, ``between`` the share outside all operators (Python,
-    and a GPU that waits for it), which no pruning shortens; both None where that cannot be told.
+    and a GPU that waits for it), which no pruning shortens; both None where that cannot be told. ``sparse`` says of
+    each component of the pruned side with an N:M step how many layers ran sparse kernels, and why the others did not.
     """
 
     dense: Interval
@@ -70,6 +72,7 @@ class Measured:
     kernels: float | None = None
     between: float | None = None
     steps: int = 0  # of each run
+    sparse: Mapping[str, Ran] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -84,6 +87,7 @@ def interleaved(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Measur
 def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Turn | Measured]:
     """Both sides from the same noise: one run each to warm up, then A B B A, ``repeats`` runs a side.
 
+    A side with a 2:4 step runs sparse kernels where they win on this device, in a pipeline made for that beforehand.
     Closing the generator stops the work.
 
     Raises:
@@ -91,6 +95,7 @@ def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Tur
     """
     check(dense, pruned, repeats)
     extra = Run(dense, shot)  # for the profiler, and made first: what cannot be drawn is refused before anything runs
+    (dense, _), (pruned, ran) = running(dense, shot), running(pruned, shot)
     taken: dict[str, list[dict[str, float]]] = {"dense": [], "pruned": []}
     pair, total = [("dense", dense), ("pruned", pruned)], 2 * (repeats + 1)
     for turn in range(repeats + 1):
@@ -104,7 +109,7 @@ def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Tur
     spent = operators(extra)
     between = spent.get(BETWEEN, 0.0) / sum(spent.values()) if spent else None
     yield Measured(step.dense, step.pruned, step.speedup, repeats, machine(dense), parts, inside(spent), between,
-                   shot.steps)
+                   shot.steps, ran)
 
 
 def check(dense: Any, pruned: Any, repeats: int) -> None:

@@ -20,7 +20,7 @@ from pruning.units.site import Site
 
 @dataclass(frozen=True)
 class Example:
-    """The input that MACs are counted at: latent width, text tokens, batch 1."""
+    """The input that MACs are counted at: latent width, text tokens (0: no text), batch 1."""
 
     latent: int | None = None
     tokens: int = 77
@@ -30,29 +30,83 @@ class Example:
         return {"latent": self.latent, "tokens": self.tokens, "batch": 1}
 
 
+TOKENS = {"UNet2DModel": 0, "DiTTransformer2DModel": 0, "PixArtTransformer2DModel": 300,
+          "SD3Transformer2DModel": 77 + 256, "FluxTransformer2DModel": 512}  # of a usual prompt; other classes: 77
+SIDES = {"FluxTransformer2DModel": 128}  # 1024 px; other classes have it in their settings
+
+
+def side_of(net: Any) -> int | None:
+    """The width of a denoiser's latents; None for a network of any size, or of a rectangle."""
+    side = getattr(getattr(net, "config", None), "sample_size", None) or SIDES.get(type(net).__name__)
+    return side if isinstance(side, int) else None
+
+
+def tokens_of(net: Any, longest: int | None = None) -> int:
+    """The tokens of a denoiser's usual prompt, no more than the ``longest`` that its tokenizer gives.
+
+    A setting ``_tokens`` goes before the table of classes: LDM's class-conditional U-Net sees its class as one token.
+    """
+    own = getattr(getattr(net, "config", None), "_tokens", TOKENS.get(type(net).__name__))
+    if longest is None:
+        return 77 if own is None else own
+    return min(longest, 512 if own is None else own)
+
+
 def arguments(net: Any, example: Example) -> dict[str, Any] | None:
     """Inputs of one forward pass on the meta device, or None: the class is not listed, or it has no size."""
     config: Any = getattr(net, "config", None)
-    step = torch.zeros(1)
-    side: Any = example.latent or getattr(config, "sample_size", None)
+    side, step = example.latent or side_of(net), torch.zeros(1)
     match type(net).__name__:
-        case "UNet2DConditionModel" | "UNet2DModel" if not isinstance(side, int):
-            return None  # a network of any size, or of a rectangle
-        case "UNet2DConditionModel":
-            values: dict[str, Any] = {"sample": torch.zeros(1, config.in_channels, side, side), "timestep": step,
-                                      "encoder_hidden_states": torch.zeros(1, example.tokens,
-                                                                           config.cross_attention_dim)}
-            if config.addition_embed_type == "text_time":
-                pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-                values["added_cond_kwargs"] = {"text_embeds": torch.zeros(1, pooled), "time_ids": torch.zeros(1, 6)}
-            return values
-        case "UNet2DModel":
-            return {"sample": torch.zeros(1, config.in_channels, side, side), "timestep": step}
-        case "Decoder" if example.latent:
-            return {"sample": torch.zeros(1, net.conv_in.in_channels, example.latent, example.latent)}
         case "CLIPTextModel" | "CLIPTextModelWithProjection":
             return {"input_ids": torch.zeros(1, min(example.tokens, config.max_position_embeddings), dtype=torch.long)}
+        case _ if side is None:
+            return None
+        case "Decoder":
+            return {"sample": torch.zeros(1, net.conv_in.in_channels, side, side)}
+        case "UNet2DModel" if config.class_embed_type is None:
+            return {"sample": torch.zeros(1, config.in_channels, side, side), "timestep": step, **_label(config)}
+        case "UNet2DConditionModel" if _plain(config):
+            return {"sample": torch.zeros(1, config.in_channels, side, side), "timestep": step, **_label(config),
+                    "encoder_hidden_states": torch.zeros(1, example.tokens, config.cross_attention_dim),
+                    "added_cond_kwargs": _added(config)}
+        case "DiTTransformer2DModel":
+            return {"hidden_states": torch.zeros(1, config.in_channels, side, side), "timestep": step,
+                    "class_labels": torch.zeros(1, dtype=torch.long)}
+        case "PixArtTransformer2DModel":
+            sizes = {"resolution": torch.zeros(1, 2), "aspect_ratio": torch.zeros(1, 1)}  # PixArt-alpha looks at them
+            return {"hidden_states": torch.zeros(1, config.in_channels, side, side), "timestep": step,
+                    "encoder_hidden_states": torch.zeros(1, example.tokens, config.caption_channels),
+                    "added_cond_kwargs": sizes}
+        case "SD3Transformer2DModel":
+            return {"hidden_states": torch.zeros(1, config.in_channels, side, side), "timestep": step,
+                    "encoder_hidden_states": torch.zeros(1, example.tokens, config.joint_attention_dim),
+                    "pooled_projections": torch.zeros(1, config.pooled_projection_dim)}
+        case "FluxTransformer2DModel":  # its pipeline packs 2 x 2 latents into one token
+            return {"hidden_states": torch.zeros(1, (side // 2) ** 2, config.in_channels), "timestep": step,
+                    "encoder_hidden_states": torch.zeros(1, example.tokens, config.joint_attention_dim),
+                    "pooled_projections": torch.zeros(1, config.pooled_projection_dim),
+                    "img_ids": torch.zeros((side // 2) ** 2, 3), "txt_ids": torch.zeros(example.tokens, 3),
+                    "guidance": step if config.guidance_embeds else None}
     return None
+
+
+def _plain(config: Any) -> bool:
+    """Whether a U-Net is conditioned on text as SD and SDXL are, and not on images or hints."""
+    return (isinstance(config.cross_attention_dim, int) and config.encoder_hid_dim is None
+            and config.class_embed_type is None and config.addition_embed_type in (None, "text_time"))
+
+
+def _label(config: Any) -> dict[str, Any]:
+    """The class of a U-Net that has a table of classes."""
+    return {"class_labels": torch.zeros(1, dtype=torch.long)} if config.num_class_embeds else {}
+
+
+def _added(config: Any) -> dict[str, Any]:
+    """What SDXL is told besides the prompt: the pooled text, and the sizes of the picture."""
+    if config.addition_embed_type is None:
+        return {}
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    return {"text_embeds": torch.zeros(1, pooled), "time_ids": torch.zeros(1, 6)}
 
 
 def on_meta(net: nn.Module) -> nn.Module:

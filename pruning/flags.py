@@ -8,7 +8,8 @@ from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
 from pruning.registry import knobs
-from pruning.types import DEFAULT_PROTECT, Shot
+from pruning.spread import OF, SPREADS
+from pruning.types import DEFAULT_PROTECT, Calibration, Shot
 from pruning.units.catalog import FINDERS
 
 KINDS = ("weight", "head", "neuron", "channel")  # what ``inspect`` counts
@@ -28,14 +29,26 @@ REQUEST = {
     "component": Flag(str, "such as text_encoder or vae.decoder (the denoiser)"),
     "units": Flag(str, f"what goes: {', '.join([*FINDERS, 'width'])} (weight)"),
     "pattern": Flag(str, "N:M keeps N of each M neighbours along the inputs, such as 2:4"),
-    "of": Flag(str, "what the ratio is a share of (units)"),
-    "spread": Flag(str, "how the ratio is divided: layer or global (layer)"),
+    "of": Flag(str, f"what the ratio is a share of: {', '.join(OF)} (units)"),
+    "spread": Flag(str, f"how the ratio is divided: {', '.join(SPREADS)} (layer)"),
     "protect": Flag(str, f"glob of modules to leave alone, repeatable; none releases all ({' '.join(DEFAULT_PROTECT)})",
                     many=True),
     "only": Flag(str, "glob of the modules that may be pruned, repeatable", many=True),
     "overrides": Flag(str, "another ratio for some modules, repeatable; the longest glob wins", many=True),
     "seed": Flag(int, "of random choices (0)"),
+    "most": Flag(float, "of any one layer, at most this share goes (1: all but one unit)"),
+    "update": Flag(bool, "let the weights that stay make up for those that go, without training"),
 }
+CALIBRATION = {  # of methods that see data
+    "prompts": Flag(str, "a prompt to look at, repeatable", many=True),
+    "samples": Flag(int, f"how many samples to look at ({Calibration.samples})"),
+    "timesteps": Flag(int, "a timestep to look at, repeatable (evenly spread)", many=True),
+    "guidance": Flag(float, "above 1: look at each sample with its prompt and without (0)"),
+    "seed": Flag(int, "of the samples (0)"),
+    "source": Flag(str, "where samples come from: bundled, generated, noise, or a folder of pictures (the first that "
+                   "the model has)"),
+}
+LOAD = {"weights": Flag(str, "trained, or random for an architecture such as sd-1.5 (trained)")}
 DRAW = {
     "prompts": Flag(str, "what to draw, repeatable", many=True),
     "negative": Flag(str, "what to stay away from"),
@@ -45,11 +58,16 @@ DRAW = {
     "sampler": Flag(str, f"{', '.join(SAMPLERS)} ({Shot.sampler})"),
     "images": Flag(int, f"pictures per prompt ({Shot.images})"),
 }
-SPELLED = {"overrides": ("override", "GLOB=RATIO"), "prompts": ("prompt", "TEXT")}  # what can be given several times
+SPELLED = {"overrides": ("override", "GLOB=RATIO"), "prompts": ("prompt", "TEXT"),  # what can be given several times
+           "timesteps": ("timestep", "STEP")}
+OF_CALIBRATION = "calibration-"
 
 
 def spelled(name: str) -> tuple[str, str]:
     """A flag's name on the command line, and what stands for its value in the help."""
+    if name.startswith(OF_CALIBRATION):
+        option, value = spelled(name.removeprefix(OF_CALIBRATION))
+        return OF_CALIBRATION + option, value
     return SPELLED.get(name, (name, name.upper()))
 
 
@@ -57,15 +75,27 @@ def add(parser: Any, flags: dict[str, Flag], required: tuple[str, ...] = ()) -> 
     """Give a parser some flags. What is not given is not in the result."""
     for name, flag in flags.items():
         option, value = spelled(name)
-        parser.add_argument(f"--{option}", dest=name, metavar=value, help=flag.help.replace("%", "%%"),
-                            action="append" if flag.many else "store", default=argparse.SUPPRESS,
-                            required=name in required)
+        kind: dict[str, Any] = {"action": "store_true"} if flag.read is bool else {
+            "action": "append" if flag.many else "store", "metavar": value, "required": name in required}
+        parser.add_argument(f"--{option}", dest=name, help=flag.help.replace("%", "%%"), default=argparse.SUPPRESS,
+                            **kind)
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
     """Give a command the arguments of ``pruning.plan``."""
     add(parser.add_argument_group("what to remove"), REQUEST)
+    add(parser.add_argument_group("what methods that see data look at"), calibration())
     add(parser.add_argument_group("options of methods"), method_knobs())
+
+
+def calibration() -> dict[str, Flag]:
+    """The arguments of ``Calibration`` as flags."""
+    return {OF_CALIBRATION + name: flag for name, flag in CALIBRATION.items()}
+
+
+def asked() -> dict[str, Flag]:
+    """Every flag of ``add_request``."""
+    return REQUEST | calibration() | method_knobs()
 
 
 def method_knobs() -> dict[str, Flag]:
@@ -89,7 +119,8 @@ def given(args: argparse.Namespace, flags: dict[str, Flag]) -> dict[str, Any]:
     for name, flag in flags.items():
         if hasattr(args, name):
             text = getattr(args, name)
-            values[name] = tuple(text) if flag.many else read(name, flag.read, text)
+            values[name] = tuple(read(name, flag.read, one) for one in text) if flag.many else read(
+                name, flag.read, text)
     return values
 
 
@@ -104,11 +135,14 @@ def read(name: str, kind: Callable[[str], Any], text: str) -> Any:
 
 def request(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of ``pruning.plan``."""
-    values = given(args, REQUEST | method_knobs())
+    values = given(args, asked())
     if values.get("protect") == ("none",):
         values["protect"] = ()
     pairs = [text.rpartition("=") for text in values.pop("overrides", ())]
     if wrong := [ratio for glob, _, ratio in pairs if not glob]:
         raise Refused(f"override cannot be {wrong[0]!r}.", "It reads GLOB=RATIO, such as 'mid_block*=0.2'.")
+    looked = {name: values.pop(OF_CALIBRATION + name) for name in CALIBRATION if OF_CALIBRATION + name in values}
+    if looked:
+        values["calibration"] = Calibration(**looked)
     values["overrides"] = {glob: read(f"override {glob}", float, ratio) for glob, _, ratio in pairs}
     return values

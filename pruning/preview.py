@@ -5,14 +5,13 @@ weights among them is known up to the bin that the cut falls in; one bin is 1/25
 off by at most the weights that it has between a score and 1.004 times that score.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from pruning.errors import Refused
-from pruning.scores import Scores, cut, pooled
-from pruning.spread import by_ratio, decide, gone, protected, share
+from pruning.scores import Scores
+from pruning.spread import decide, gone, protected, ranking, shares
 from pruning.types import Recipe
 from pruning.units.site import WEIGHTS, Site
 
@@ -35,29 +34,25 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
     """How many units of each site would go.
 
     Raises:
-        Refused: nothing can go; as ``decide`` says it.
+        Refused: nothing can go, or not so much; as ``decide`` says it.
     """
-    if recipe.units != "weight":
+    if recipe.units != "weight" or recipe.spread == "row":
         decision = decide(scores, recipe)
         return {site.name: gone(decision, site) for site in scores.catalog}
     out = dict.fromkeys(scores.catalog.sites, 0)
-    for sites, ratio in by_ratio([site for site in scores.catalog if not protected(site, recipe)], recipe):
-        count = share(sum(site.units for site in sites), ratio)
-        out |= {sites[0].name: count} if len(sites) == 1 else lowest(scores, sites, count)
+    for part in shares(scores.catalog, recipe):
+        found = [part.alone] if part.alone is not None else ranking(scores, part).about().tolist()
+        out |= {room.site.name: count for room, count in zip(part.rooms, found, strict=True)}
     return out
 
 
-def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, int]:
-    """How many of the ``count`` lowest weights are in each site. The bin of the cut is divided in proportion."""
-    sketches = [scores.sketches[site.name] for site in sites]
-    place = cut(pooled(sketches), count)[0]
-    below = torch.tensor([sketch.below(place) for sketch in sketches])
-    inside = torch.tensor([sketch.below(place + 1) for sketch in sketches]) - below
-    exact = inside.double() * ((count - int(below.sum())) / max(1, int(inside.sum())))
-    whole = exact.floor()
-    left = count - int(below.sum()) - int(whole.sum())
-    whole[(exact - whole).argsort(descending=True)[:left]] += 1
-    return {site.name: int(n) for site, n in zip(sites, below + whole, strict=True)}
+def unsure(scores: Scores, recipe: Recipe) -> float:
+    """By how much the share of a site can be off at most; 0 where counts are exact."""
+    if recipe.units != "weight" or recipe.spread == "row":
+        return 0.0
+    several = (part for part in shares(scores.catalog, recipe) if part.alone is None)
+    return max((float(count) / room.site.units for part in several
+                for room, count in zip(part.rooms, ranking(scores, part).unsure(), strict=True)), default=0.0)
 
 
 def totals(scores: Scores, recipe: Recipe, going: dict[str, int]) -> Totals:

@@ -4,9 +4,10 @@ The bits of a non-negative float32, read as an integer, have the order of the fl
 their upper half is a bin of a histogram that needs no range to be chosen.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -15,21 +16,36 @@ from torch import Tensor
 from pruning.subject import Subject
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
+from pruning.work import Looked
 
 LOW = 15  # bits of a key below the bin
+BINS = 1 << (31 - LOW)
 
 
 @dataclass(frozen=True, eq=False)
 class SiteScores:
-    """A site's scores: ``values`` are (rows, inputs) for weights, (units,) for larger units, and never negative."""
+    """Scores of a site, or of a piece of it, never negative.
+
+    ``values`` are (units,) for larger units. For weights they are (*rows, inputs), all of the site or a piece of it,
+    from output channel ``start`` on; the pieces of a site follow each other. ``profile`` is what the site's scores
+    come to in each timestep bucket, (buckets,), the bucket with the least noise first, where the method knows it.
+    """
 
     site: Site
     values: Tensor
+    start: int = 0
+    profile: Tensor | None = None
 
 
 def keys(values: Tensor) -> Tensor:
     """The bits of each score: integers of the same shape and order."""
-    return values.float().contiguous().view(torch.int32)
+    return values.float().view(torch.int32)
+
+
+def stored(values: Tensor) -> Tensor:
+    """All values in the order in which they are stored, (n,); no copy where they lie side by side."""
+    order = sorted(range(values.ndim), key=values.stride, reverse=True)
+    return values.permute(order).reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +66,15 @@ class Sketch:
 
     @classmethod
     def of(cls, values: Tensor) -> "Sketch":
-        """The sketch of a site's values."""
-        bins = keys(values).flatten() >> LOW
-        first = int(bins.min())
-        return cls(first, torch.bincount(bins - first).cpu())
+        """The sketch of some values."""
+        return cls.trimmed(histogram(values))
+
+    @classmethod
+    def trimmed(cls, counts: Tensor) -> "Sketch":
+        """The sketch of a histogram over all ``BINS``."""
+        inside = counts.nonzero()
+        first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (0, 0)
+        return cls(first, counts[first : last + 1].clone())
 
     def edges(self) -> Tensor:
         """The scores at which the bins begin, (bins + 1,) float32."""
@@ -61,20 +82,29 @@ class Sketch:
             torch.float32)
 
 
-def pooled(sketches: Sequence[Sketch]) -> Sketch:
-    """One sketch of all scores of several."""
-    first = min(sketch.first for sketch in sketches)
-    counts = torch.zeros(max(sketch.first + len(sketch.counts) for sketch in sketches) - first, dtype=torch.long)
-    for sketch in sketches:
-        counts[sketch.first - first : sketch.first - first + len(sketch.counts)] += sketch.counts
-    return Sketch(first, counts)
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Sketches of several sites over the same bins of keys."""
+
+    first: int
+    sums: Tensor  # (sites, bins + 1) int32: how many weights of each site lie below each edge
+
+    @classmethod
+    def of(cls, sketches: Sequence[Sketch]) -> "Pool":
+        """The sketches side by side."""
+        first = min(sketch.first for sketch in sketches)
+        bins = max(sketch.first + len(sketch.counts) for sketch in sketches) - first
+        sums = torch.zeros(len(sketches), bins + 1, dtype=torch.int32)
+        for row, sketch in zip(sums, sketches, strict=True):
+            begin, end = sketch.first - first, sketch.first - first + len(sketch.counts)
+            row[begin + 1 : end + 1] = sketch.sums[1:]
+            row[end + 1 :] = row[end]
+        return cls(first, sums)
 
 
-def cut(sketch: Sketch, count: int) -> tuple[int, int]:
-    """(the bin of keys that the ``count``-th lowest score is in, how many of that bin are among the lowest)."""
-    place = int(torch.searchsorted(sketch.sums[1:], torch.tensor(count))) if count else 0
-    place = min(place, len(sketch.counts) - 1)
-    return sketch.first + place, count - int(sketch.sums[place])
+def histogram(values: Tensor) -> Tensor:
+    """How many values fall in each of all bins of keys, (BINS,) int64."""
+    return torch.bincount(stored(keys(values)) >> LOW, minlength=BINS).cpu()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,27 +117,61 @@ class Scores:
     sketches: Mapping[str, Sketch]  # of weight sites
     values: Mapping[str, Tensor]  # of larger units
     calibration: Any = None
+    profiles: Mapping[str, Tensor] = field(default_factory=dict)  # site -> (buckets,), where the method knows it
+    _pools: dict[tuple[str, ...], Pool] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        """The memory that sketches and values take."""
+        """The memory that sketches and values take, with the sums that are made of sketches."""
         return sum(t.numel() * t.element_size() for t in (*(s.counts for s in self.sketches.values()),
-                                                          *self.values.values()))
+                                                          *self.values.values())) * 2
 
-    def stream(self, sites: Iterable[str]) -> Iterable[SiteScores]:
-        """The values again, site by site."""
-        return self.criterion(self.subject, self.catalog.only(*sites), self.calibration)
+    def stream(self, names: Iterable[str]) -> Iterator[SiteScores]:
+        """The scores of some sites again, piece by piece."""
+        return streamed(self.criterion, self.subject, self.catalog.only(*names), self.calibration)
+
+    def pool(self, names: Sequence[str]) -> Pool:
+        """The sketches of some sites side by side; those of several sites are kept, since every ratio asks for them."""
+        key = tuple(names)
+        found = self._pools.get(key) or Pool.of([self.sketches[name] for name in key])
+        if len(key) > 1:
+            self._pools[key] = found
+        return found
+
+    def whole(self, name: str) -> Tensor:
+        """The scores of one weight site again, (*rows, inputs)."""
+        return torch.cat([scored.values for scored in self.stream([name])])
 
 
-def collect(subject: Subject, catalog: Catalog, criterion: Any, calibration: Any = None,
-            progress: Callable[[int, int], None] | None = None) -> Scores:
-    """Run a criterion over a catalog, keeping sketches of the large sites and values of the small ones."""
-    sketches, values = {}, {}
-    for done, scored in enumerate(criterion(subject, catalog, calibration)):
-        if scored.site.kind in WEIGHTS:
-            sketches[scored.site.name] = Sketch.of(scored.values)
-        else:
-            values[scored.site.name] = scored.values
-        if progress:
-            progress(done + 1, len(catalog.sites))
-    return Scores(subject, catalog, criterion, sketches, values, calibration)
+def streamed(criterion: Any, subject: Subject, catalog: Catalog, calibration: Any) -> Iterator[SiteScores]:
+    """A criterion's scores, piece by piece, without its progress."""
+    return (event for event in criterion(subject, catalog, calibration) if isinstance(event, SiteScores))
+
+
+def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: Any = None
+               ) -> Generator[Looked, None, Scores]:
+    """Run a criterion over a catalog, keeping sketches of the large sites and values of the small ones.
+
+    Closing the generator stops the work.
+    """
+    sketches, values, profiles = {}, {}, {}
+    for name, events in groupby(criterion(subject, catalog, calibration), _whose):
+        if name is None:
+            yield from events
+            continue
+        counts = torch.zeros(BINS, dtype=torch.long)
+        for scored in events:
+            if scored.site.kind in WEIGHTS:
+                counts += histogram(scored.values)
+            else:
+                values[name] = scored.values
+            if scored.profile is not None:
+                profiles[name] = scored.profile
+        if name not in values:
+            sketches[name] = Sketch.trimmed(counts)
+        yield Looked(len(sketches) + len(values), len(catalog.sites), "scoring")
+    return Scores(subject, catalog, criterion, sketches, values, calibration, profiles)
+
+
+def _whose(event: Looked | SiteScores) -> str | None:
+    return event.site.name if isinstance(event, SiteScores) else None

@@ -1,10 +1,11 @@
-"""How a ratio is divided over sites: each site alike, or all units ranked together.
+"""How a ratio is divided over sites: each alike, each row alike, or units ranked together.
 
-Knows scores and counts; no network, no tensors of weights. Ties go in storage order, the earliest first, so that a
-higher ratio always removes a superset.
+Knows scores and counts; no network, no tensors of weights. Of equal scores the earliest go, so that a higher ratio
+removes a superset (of an N:M group or a row, the earliest stay). With ``of`` other than units, single layers are off by
+a unit, so that the whole is not: there nesting holds but for that unit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import ceil, floor
@@ -13,11 +14,15 @@ import torch
 from torch import Tensor
 
 from pruning.errors import Refused
-from pruning.scores import LOW, Scores, cut, keys, pooled
+from pruning.ranking import Ranked, Ranking, inside
+from pruning.scores import Scores
 from pruning.types import Decision, Recipe
+from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site, ranges
 
-SPREADS = ("layer", "global")
+SPREADS = ("layer", "row", "global", "isomorphic", "sensitivity")
+WIDEST = 64  # M of an N:M pattern that is asked for; whole rows are wider
+OF = {"units": "units", "params": "parameters", "macs": "MACs"}
 
 
 def protected(site: Site, recipe: Recipe) -> str | None:
@@ -46,63 +51,169 @@ def share(count: int, ratio: float) -> int:
     return floor(count * ratio + 0.5)
 
 
-def by_ratio(sites: Sequence[Site], recipe: Recipe) -> list[tuple[list[Site], float]]:
-    """Groups of sites that are ranked together, each with its ratio."""
-    fixed = {site.name: ratio_of(site, recipe) for site in sites}
-    groups = [([site], r) for site in sites if (r := fixed[site.name]) is not None]
-    rest = [site for site in sites if fixed[site.name] is None]
-    if recipe.spread == "layer":
-        return groups + [([site], recipe.ratio) for site in rest]
-    return groups + ([(rest, recipe.ratio)] if rest else [])
+def kind_of(site: Site) -> str:
+    """What sort of layer a site is, the same in every block: its last two names, such as attn1.to_q."""
+    return ".".join([part for part in site.name.replace("#", ".#").split(".") if not part.isdigit()][-2:])
 
 
-# Single weights: a threshold per site.
+@dataclass(frozen=True)
+class Room:
+    """How far a site can shrink: by ``step`` units at a time, ``most`` times, each unit counting ``worth``."""
+
+    site: Site
+    step: int
+    most: int
+    worth: int
+
+    @classmethod
+    def of(cls, site: Site, recipe: Recipe, catalog: Catalog) -> "Room":
+        """The room that a request leaves: never an empty layer, nor more than ``most`` of it."""
+        step = site.units // site.inputs if recipe.spread == "row" and site.kind == "weight" else site.quota
+        steps = site.units // step
+        return cls(site, step, min(floor(steps * recipe.most + 1e-9), steps - 1), catalog.worth(site, recipe.of))
+
+    @property
+    def amount(self) -> int:
+        """All that can go."""
+        return self.most * self.step * self.worth
+
+    def steps(self, amount: float) -> int:
+        """The nearest number of steps that can be taken."""
+        return max(0, min(floor(amount / (self.step * self.worth) + 0.5), self.most))
 
 
-def lowest(scores: Scores, sites: Sequence[Site], count: int) -> dict[str, list[int]]:
-    """The ``count`` lowest of all weights of some sites: per site [key, how many exactly at it stay, how many go].
+@dataclass(frozen=True)
+class Share:
+    """Sites that are ranked together, and the amount that is to go of them, in what ``of`` counts."""
 
-    One look at the sketches finds the bin that the cut falls in; one pass over the values finds the key within it.
+    rooms: Sequence[Room]
+    amount: float
+
+    @property
+    def alone(self) -> int | None:
+        """The steps that a lone site takes; None for several."""
+        return self.rooms[0].steps(self.amount) if len(self.rooms) == 1 else None
+
+    @property
+    def taken(self) -> int:
+        """What the steps of a lone site come to."""
+        return (self.alone or 0) * self.rooms[0].step * self.rooms[0].worth
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: layers with a ratio of their own, the room of the others, and the amount that is to come of these."""
+
+    recipe: Recipe
+    fixed: Sequence[Share]
+    rooms: Sequence[Room]
+    total: int  # what the ratio is a share of
+
+    @classmethod
+    def of(cls, catalog: Catalog, recipe: Recipe) -> "Asked":
+        """Read a request.
+
+        Raises:
+            Refused: every layer is protected, or MACs are asked for and not known.
+        """
+        if recipe.of == "macs" and not catalog.costs.known:
+            raise Refused("MACs are not counted for this class of network.", "Ask for a share of params or units.")
+        rooms = [room for site in free_sites(catalog, recipe) if (room := Room.of(site, recipe, catalog)).worth]
+        own = [ratio_of(room.site, recipe) for room in rooms]
+        fixed = [Share([room], room.site.units * room.worth * ratio) for room, ratio in zip(rooms, own, strict=True)
+                 if ratio is not None]
+        rest = [room for room, ratio in zip(rooms, own, strict=True) if ratio is None]
+        whole = catalog.costs.count()
+        total = {"units": sum(room.site.units for room in rest), "params": whole[0], "macs": whole[1]}[recipe.of]
+        return cls(recipe, fixed, rest, total)
+
+    @property
+    def amount(self) -> float:
+        """What the sites without a ratio of their own are to give."""
+        taken = 0 if self.recipe.of == "units" else sum(one.taken for one in self.fixed)
+        return self.recipe.ratio * self.total - taken
+
+    def filled(self, whole: Sequence[float], most: Sequence[float]) -> list[float]:
+        """The amount over groups, each the same share of its whole; what a full one cannot give, the others do.
+
+        Raises:
+            Refused: they cannot give so much.
+        """
+        amount = self.amount
+        if not 0 <= amount <= sum(most):
+            raise self.too_much(self.recipe.ratio + (sum(most) - amount) / self.total if amount > 0 else 0)
+        out, left = [0.0] * len(whole), set(range(len(whole)))
+        while left:
+            ratio = amount / max(1e-9, sum(whole[i] for i in left))
+            full = {i for i in left if whole[i] * ratio > most[i]}
+            for i in full or left:
+                out[i] = float(most[i]) if full else whole[i] * ratio
+            amount -= sum(most[i] for i in full)
+            left = left - full if full else set()
+        return out
+
+    def too_much(self, most: float) -> Refused:
+        """The refusal that names the share that would be possible."""
+        what, ratio = OF[self.recipe.of], self.recipe.ratio
+        if most <= 0:
+            return Refused(f"The ratios of single layers take more than {ratio:.1%} of the {what} already.",
+                           "Raise the ratio, or lower theirs.")
+        return Refused(f"{ratio:.1%} of the {what} cannot go: the layers that may be pruned have at most "
+                       f"{floor(most * 1000) / 10:.1f}%.", "Ask for less, or release layers with protect=().")
+
+
+def shares(catalog: Catalog, recipe: Recipe) -> list[Share]:
+    """The request, divided over the sites that are ranked together.
+
+    Raises:
+        Refused: nothing may go, or the layers that may be pruned cannot give so much.
     """
-    sketches = [scores.sketches[site.name] for site in sites]
-    place, missing = cut(pooled(sketches), count)
-    inside = [_inside(scores, site, place) for site in sites]
-    merged = sum(inside, torch.zeros(1 << LOW, dtype=torch.long))
-    low = int(torch.searchsorted(merged.cumsum(0), torch.tensor(missing))) if missing else 0
-    at_key = missing - int(merged[:low].sum())
-    result = {}
-    for site, sketch, counts in zip(sites, sketches, inside, strict=True):
-        level = min(at_key, int(counts[low]))
-        at_key -= level
-        gone = sketch.below(place) + int(counts[:low].sum()) + level
-        result[site.name] = [(place << LOW) + low, int(counts[low]) - level, gone]
-    return result
+    asked = Asked.of(catalog, recipe)
+    groups = list(_ranked_together(asked.rooms, recipe.spread))
+    whole = [sum(room.site.units * room.worth for room in group) for group in groups]
+    most = [sum(room.amount for room in group) for group in groups]
+    if recipe.of != "units":
+        return [*asked.fixed, *_settled([*map(Share, groups, asked.filled(whole, most) if groups else ())])]
+    for all_, able, group in zip(whole, most, groups, strict=True):
+        if len(group) > 1 and recipe.units == "weight" and share(all_, recipe.ratio) > able:
+            raise asked.too_much(able / all_)
+    return [*asked.fixed, *(Share(group, all_ * recipe.ratio) for group, all_ in zip(groups, whole, strict=True))]
 
 
-def _inside(scores: Scores, site: Site, place: int) -> Tensor:
-    """How many of a site's keys have each lower half, within one bin, (2**LOW,)."""
-    sketch = scores.sketches[site.name]
-    at = place - sketch.first
-    if not 0 <= at < len(sketch.counts) or sketch.counts[at] == 0:
-        return torch.zeros(1 << LOW, dtype=torch.long)
-    (scored,) = scores.stream([site.name])
-    found = keys(scored.values).flatten()
-    found = found[(found >> LOW) == place] & ((1 << LOW) - 1)
-    return torch.bincount(found, minlength=1 << LOW).cpu()
+def _ranked_together(rooms: Sequence[Room], spread: str) -> Iterable[list[Room]]:
+    if spread == "global":
+        return [list(rooms)] if rooms else []
+    groups: dict[str, list[Room]] = {}
+    for room in rooms:
+        groups.setdefault(kind_of(room.site) if spread == "isomorphic" else room.site.name, []).append(room)
+    return groups.values()
 
 
-def kept_weights(values: Tensor, key: int, at_key: int) -> Tensor:
-    """Which weights of a site stay, (rows, inputs) bool: above the key, and the last ``at_key`` exactly at it."""
-    found = keys(values)
-    keep = found > key
-    level = (found == key).flatten().nonzero().flatten()
-    keep.view(-1)[level[len(level) - at_key :] if at_key else level[:0]] = True
-    return keep
+def _settled(given: Sequence[Share]) -> list[Share]:
+    """Lone sites go in whole steps; some take one more or less, the largest first, so that the sum is right."""
+    left = sum(one.amount - one.taken for one in given if one.alone is not None)
+    out = list(given)
+    lone = [(one.rooms[0].step * one.rooms[0].worth, i) for i, one in enumerate(given) if one.alone is not None]
+    for size, i in sorted(lone, key=lambda pair: -pair[0]):
+        moved = Share(given[i].rooms, given[i].taken + (size if left > 0 else -size))
+        if abs(left) >= size / 2 and moved.taken == moved.amount:
+            left -= moved.taken - given[i].taken
+            out[i] = moved
+    return out
+
+
+# Single weights: a threshold per site, or so many of each row.
 
 
 def kept_pattern(values: Tensor, pattern: str) -> Tensor:
-    """Which weights of a site stay, (rows, inputs) bool: the N highest of each M neighbours; ties keep the first."""
-    n, m = parse_pattern(pattern)
+    """Which weights of a site stay, (*rows, inputs) bool: the N highest of each M neighbours; ties keep the first."""
+    n, m = map(int, pattern.split(":"))
+    if m > WIDEST:
+        rows = values.unflatten(-1, (-1, m))
+        level = rows.kthvalue(m - n, -1, keepdim=True).values
+        keep, ties = rows > level, rows == level
+        missing = n - keep.sum(-1, keepdim=True)
+        return (keep | (ties & (ties.cumsum(-1) <= missing))).flatten(-2)
     groups = values.unflatten(-1, (-1, m)).unbind(-1)
     keep = [sum((other >= mine).to(torch.int8) if j < i else (other > mine).to(torch.int8)
                 for j, other in enumerate(groups) if j != i) < n for i, mine in enumerate(groups)]
@@ -116,7 +227,7 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
         Refused: not of that form.
     """
     left, _, right = str(pattern).partition(":")
-    if not (left.isdigit() and right.isdigit() and 0 < int(left) < int(right) <= 64):
+    if not (left.isdigit() and right.isdigit() and 0 < int(left) < int(right) <= WIDEST):
         raise Refused(f"{pattern!r} is not an N:M pattern.", 'It reads "N:M", N kept of each M: 2:4, 1:4 or 4:8.')
     return int(left), int(right)
 
@@ -145,17 +256,13 @@ class Bundles:
         return sorted(self.order[gone:].flatten().tolist())
 
 
-def bundles_gone(ranked: Sequence[Bundles], ratio: float) -> list[int]:
-    """How many bundles of each site go when all are ranked together; every site keeps its best one."""
-    if len(ranked) == 1:
-        return [min(share(len(ranked[0].score), ratio), len(ranked[0].score) - 1)]
-    scores = torch.cat([b.score[:-1] for b in ranked])
-    owner = torch.cat([torch.full((len(b.score) - 1,), i) for i, b in enumerate(ranked)])
-    size = torch.tensor([b.site.quota for b in ranked])[owner]
+def bundles_gone(ranked: Sequence[Bundles], rooms: Sequence[Room], amount: float) -> list[int]:
+    """How many bundles of each site go when all are ranked together: as many as fit in the amount."""
+    scores = torch.cat([b.score[: room.most] for b, room in zip(ranked, rooms, strict=True)])
+    owner = torch.cat([torch.full((room.most,), i) for i, room in enumerate(rooms)])
+    size = torch.tensor([room.step * room.worth for room in rooms])[owner]
     order = scores.argsort(stable=True)
-    target = ratio * sum(b.site.units for b in ranked)
-    reached = size[order].cumsum(0)
-    count = int((reached <= target + 1e-9).sum())
+    count = int((size[order].cumsum(0) <= amount + 1e-6).sum())
     return torch.bincount(owner[order[:count]], minlength=len(ranked)).tolist()
 
 
@@ -163,52 +270,70 @@ def decide(scores: Scores, recipe: Recipe) -> Decision:
     """What goes.
 
     Raises:
-        Refused: the ratio removes nothing, because units are too coarse; the nearest that would is named.
+        Refused: nothing can go, or not so much; the nearest that would is named.
     """
-    free = [site for site in scores.catalog if not protected(site, recipe)]
-    if not free:
-        raise Refused("Every layer is protected or outside `only`, so nothing can go.",
-                      "Release some with protect=() or a wider `only`.")
     if recipe.units == "nm":
-        fitting = {site.name: recipe.pattern for site in free if not left_alone(site, recipe)}
+        fitting = {site.name: recipe.pattern for site in free_sites(scores.catalog, recipe)
+                   if not left_alone(site, recipe)}
         if not fitting:
             raise Refused(f"No layer's inputs are a multiple of {parse_pattern(recipe.pattern or '')[1]}, so "
                           f"{recipe.pattern} removes nothing.", "Choose another pattern, such as 2:4.")
         return Decision("pattern", fitting)
-    if recipe.units == "weight":
-        thresholds: dict[str, list[int]] = {}
-        for sites, ratio in by_ratio(free, recipe):
-            count = share(sum(site.units for site in sites), ratio)
-            found = lowest(scores, sites, count) if count else {}
-            thresholds |= {name: entry for name, entry in found.items() if entry[2]}
-        return Decision("threshold", thresholds)
-    return _keep(scores, free, recipe)
+    divided = shares(scores.catalog, recipe)
+    if recipe.units != "weight":
+        return Decision("keep", _kept(scores, divided, recipe))
+    if recipe.spread == "row":
+        return Decision("pattern", {room.site.name: f"{room.site.inputs - steps}:{room.site.inputs}"
+                                    for part in divided for room in part.rooms if (steps := part.alone)})
+    rankings = [ranking(scores, part) for part in divided]
+    places = {name: place for one in rankings for name, place in one.own.items()}
+    found = inside(scores, places)
+    return Decision("threshold", {name: entry for one in rankings for name, entry in one.entries(found).items()})
 
 
-def _keep(scores: Scores, free: Sequence[Site], recipe: Recipe) -> Decision:
+def free_sites(catalog: Catalog, recipe: Recipe) -> list[Site]:
+    """The sites that may be pruned.
+
+    Raises:
+        Refused: there are none.
+    """
+    free = [site for site in catalog if not protected(site, recipe)]
+    if not free:
+        raise Refused("Every layer is protected or outside `only`, so nothing can go.",
+                      "Release some with protect=() or a wider `only`.")
+    return free
+
+
+def ranking(scores: Scores, part: Share) -> Ranking:
+    """The ranking of single weights that a share asks for."""
+    amount = floor(part.amount + 0.5) if part.alone is None else part.taken
+    return Ranking(scores.pool([room.site.name for room in part.rooms]),
+                   [Ranked(room.site.name, room.worth, room.most) for room in part.rooms], amount)
+
+
+def _kept(scores: Scores, divided: Sequence[Share], recipe: Recipe) -> dict[str, list[list[int]]]:
     kept: dict[str, list[list[int]]] = {}
-    total, asked = 0, []
-    for sites, ratio in by_ratio(free, recipe):
-        ranked = [Bundles.of(site, scores.values[site.name]) for site in sites]
-        asked += [(ranked, ratio)] if ratio > 0 else []
-        for bundles, count in zip(ranked, bundles_gone(ranked, ratio), strict=True):
-            total += count
-            if count:
-                kept[bundles.site.name] = ranges(bundles.kept(count))
-    if asked and not total:
-        raise _too_coarse(asked)
-    return Decision("keep", kept)
+    asked = []
+    for part in divided:
+        ranked = [Bundles.of(room.site, scores.values[room.site.name]) for room in part.rooms]
+        counts = [part.alone] if part.alone is not None else bundles_gone(ranked, part.rooms, part.amount)
+        asked += [(part, ranked)] if part.amount > 0 else []
+        kept |= {one.site.name: ranges(one.kept(count)) for one, count in zip(ranked, counts, strict=True) if count}
+    if asked and not kept:
+        raise _too_coarse(asked, recipe)
+    return kept
 
 
-def _too_coarse(asked: Sequence[tuple[Sequence[Bundles], float]]) -> Refused:
+def _too_coarse(asked: Sequence[tuple[Share, Sequence[Bundles]]], recipe: Recipe) -> Refused:
     """Name the share of the smallest thing that can go, rounded up so that it does."""
     firsts = []
-    for ranked, ratio in asked:
-        if several := [b for b in ranked if len(b.score) > 1]:
-            site = min(several, key=lambda b: float(b.score[0])).site
-            count = sum(b.site.units for b in ranked) // site.quota
+    for part, ranked in asked:
+        if able := [(one, room) for one, room in zip(ranked, part.rooms, strict=True) if room.most]:
+            room = min(able, key=lambda pair: float(pair[0].score[0]))[1]
+            count = sum(room.site.units * room.worth for room in part.rooms) // (room.step * room.worth)
+            ratio = part.amount / (count * room.step * room.worth)
             firsts.append((count, f"{ratio:.1%} of {count} " + (
-                f"{site.kind}s a layer" if len(ranked) == 1 else "units in all layers together")))
+                f"{room.site.kind}s a layer" if part.alone is not None else "units in all layers together")))
     if not firsts:
         return Refused("Nothing can go: each layer has a single unit and keeps it.", "Choose another kind of unit.")
     count, text = max(firsts)
@@ -224,9 +349,9 @@ def gone(decision: Decision, site: Site) -> int:
     if decision.kind == "keep":
         return site.units - sum(stop - start for start, stop in entry)
     if decision.kind == "pattern":
-        n, m = parse_pattern(entry)
+        n, m = map(int, entry.split(":"))
         return site.units // m * (m - n)
-    return entry[2]
+    return entry[-1]
 
 
 def reason(site: Site, count: int, recipe: Recipe) -> str | None:
@@ -236,13 +361,17 @@ def reason(site: Site, count: int, recipe: Recipe) -> str | None:
 
 def _snapped(site: Site, count: int, recipe: Recipe) -> str | None:
     own = ratio_of(site, recipe)
-    if site.kind in WEIGHTS or (recipe.spread != "layer" and own is None):  # of a ranking, no share was asked for
-        return None
+    if own is None and (recipe.spread not in ("layer", "row") or recipe.of != "units"):
+        return None  # no share was asked of this layer
     asked = recipe.ratio if own is None else own
     if abs(count / site.units - asked) <= 0.005:
         return None
-    if share(site.units // site.quota, asked) == site.units // site.quota:
-        return "keeps its best, so that something is left"
+    if site.kind in WEIGHTS:
+        return None if count / site.units > asked else (
+            "keeps its best, so that something is left" if recipe.most >= 1 else f"loses at most {recipe.most:.0%}")
+    steps = site.units // site.quota
+    if share(steps, asked) > min(floor(steps * recipe.most + 1e-9), steps - 1):
+        return "keeps its best, so that something is left" if recipe.most >= 1 else f"loses at most {recipe.most:.0%}"
     if site.quota > 1:
         return f"snapped to whole channels of {site.quota} norm groups"
     return f"snapped to whole {site.kind}s: steps of {1 / site.units:.1%}"

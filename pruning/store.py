@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from pruning import folders
+from pruning import folders, masks, planfile
 from pruning.accounting import written_as
-from pruning.errors import Refused, in_words, out_of_memory
+from pruning.blank import cut, module
+from pruning.errors import Refused
 from pruning.spread import kept_pattern
 from pruning.subject import DENOISERS, log, module_at, parts_of, plan_of, with_plan
-from pruning.surgery import kept_units, known_units, slice_units
 from pruning.types import Plan
 from pruning.units.catalog import find
-
-PLAN = "plan.json"
-APART = "Save the pruned model again; the files and plan.json belong together."
 
 
 def read(folder: Path, dtype: torch.dtype | None) -> Any:
@@ -39,13 +34,14 @@ def read(folder: Path, dtype: torch.dtype | None) -> Any:
         Refused: not such a folder, pickles, remote code, or tensors that do not fit the plan.
     """
     held = folders.examine(folder)
-    plan = Plan.from_json((folder / PLAN).read_text("utf-8", errors="replace")) if (folder / PLAN).exists() else None
+    plan = planfile.inside(folder)
     how: dict[str, Any] = {"torch_dtype": dtype, "variant": held.variant, "use_safetensors": True,
                            "local_files_only": True}
-    with _in_words(folder):
+    with folders.loading(folder):
         how["torch_dtype"] = dtype = dtype or _stored(folder, held)
         rebuilt = {root: _rebuilt(folder, held, root, plan, dtype) for root in _touched(plan)}
-        pipe = rebuilt[""] if "" in rebuilt else held.kind.from_pretrained(folder, **how, **rebuilt)
+        pipe = rebuilt[""] if "" in rebuilt else held.kind.from_pretrained(folder, **how, **rebuilt,
+                                                                           **dict.fromkeys(held.absent))
     if not isinstance(pipe, nn.Module):
         pipe.set_progress_bar_config(disable=True)
     if plan:
@@ -61,21 +57,6 @@ def _stored(folder: Path, held: folders.Contents) -> torch.dtype:
         return tensors.get_tensor(next(iter(tensors.keys()))).dtype
 
 
-@contextmanager
-def _in_words(folder: Path) -> Iterator[None]:
-    """What the libraries raise when settings and tensors do not belong together, as a refusal."""
-    try:
-        yield
-    except Refused:
-        raise
-    except (OSError, ValueError, TypeError, RuntimeError, LookupError, SafetensorError, MemoryError) as error:
-        if out_of_memory(error):
-            raise in_words(error) from error
-        why = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise Refused(f"{folder} does not load: {why.rstrip('.')}.",
-                      "Its files do not belong together; save or download it again.") from error
-
-
 def _touched(plan: Plan | None) -> list[str]:
     """The components that a plan changed."""
     return sorted({step.recipe.component.split(".")[0] for step in plan.steps}) if plan else []
@@ -84,19 +65,9 @@ def _touched(plan: Plan | None) -> list[str]:
 def _rebuilt(folder: Path, held: folders.Contents, root: str, plan: Plan | None, dtype: torch.dtype | None) -> Any:
     """A component that a plan changed: built dense, cut to shape by the plan, then filled, every key checked."""
     if root not in held.components:
-        raise Refused(f"{folder} does not fit its plan: it has no component {root!r}.", APART)
-    kind = held.components[root]
-    if hasattr(kind, "load_config"):
-        net = kind.from_config(kind.load_config(folder / root))
-    else:
-        net = kind(kind.config_class.from_pretrained(folder / root))
-    for step in plan.steps if plan else ():
-        top, *rest = step.recipe.component.split(".")
-        if top == root:
-            part = module_at(net, ".".join(rest))
-            known_units(step, part)
-            if step.decision.kind == "keep":
-                slice_units(part, kept_units(part, step))
+        raise Refused(f"{folder} does not fit its plan: it has no component {root!r}.", planfile.TOGETHER)
+    net = module(held.components[root], folder / root)
+    cut(net, root, plan)
     state: dict[str, torch.Tensor] = {}
     for file in held.weights(root):
         state |= load_file(folder / file)
@@ -105,7 +76,8 @@ def _rebuilt(folder: Path, held: folders.Contents, root: str, plan: Plan | None,
     state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     wrong = sorted(set(state) ^ set(wanted)) or [k for k, t in wanted.items() if t.shape != state[k].shape]
     if wrong:
-        raise Refused(f"{folder} does not fit its plan: {wrong[0]} is missing, unknown or of another shape.", APART)
+        raise Refused(f"{folder} does not fit its plan: {wrong[0]} is missing, unknown or of another shape.",
+                      planfile.TOGETHER)
     net.load_state_dict(state, strict=True, assign=True)
     return (nn.Module.to(net, dtype) if dtype else net).eval()  # diffusers' own warns of modules to keep in float32
 
@@ -116,20 +88,23 @@ def _check_zeros(pipe: Any, plan: Plan) -> None:
     for step in reversed(plan.steps):
         if step.decision.kind == "keep":
             cut.add(step.recipe.component)
-        if step.decision.kind not in ("pattern", "threshold"):
+        if step.decision.kind not in ("pattern", "threshold", "bits"):
             continue
         if step.recipe.component in cut:
             continue  # neighbours and counts are not the same any more
         net = module_at(pipe, step.recipe.component)
         sites = {site.name: site for site in find(net, step.recipe.units)}
         for name, entry in step.decision.sites.items():
-            rows = sites[name].rows(net.get_parameter(sites[name].tensor).detach())
+            weight = net.get_parameter(sites[name].tensor).detach()
             if step.decision.kind == "pattern":
+                rows = sites[name].rows(weight)
                 fits = not rows[~kept_pattern(rows.abs(), entry)].any()
+            elif step.decision.kind == "bits":
+                fits = not weight[~masks.unpacked(step.decision, sites[name], weight.shape)].any()
             else:
-                fits = int((rows == 0).sum()) >= entry[2]
+                fits = int((weight == 0).sum()) >= entry[2]
             if not fits:
-                raise Refused(f"{name} has weights where its plan says zero.", APART)
+                raise Refused(f"{name} has weights where its plan says zero.", planfile.TOGETHER)
 
 
 def write(pipe: Any, folder: str | Path) -> Path:
@@ -152,7 +127,7 @@ def write(pipe: Any, folder: str | Path) -> Path:
             config.write_text(re.sub(r'"dtype": "\w+"', '"dtype": "float32"', config.read_text("utf-8")), "utf-8")
         plan = plan_of(pipe)
         if plan:
-            (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
+            planfile.write(plan, part / planfile.PLAN)
         part.chmod(0o755)
         os.replace(part, folder)
     except (OSError, SafetensorError) as error:  # safetensors' own error has the number in its text only

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruning.costs import Example
+from pruning.costs import Example, side_of, tokens_of
 from pruning.errors import Refused
 from pruning.types import Plan
 
 log = logging.getLogger("prunescope")
 
 DENOISERS = ("unet", "transformer")
+TOKENIZERS = ("tokenizer_3", "tokenizer_2", "tokenizer")  # the last one reads the whole prompt (T5)
 LABELS = {"unet": "The U-Net", "transformer": "The transformer", "vae.decoder": "The VAE decoder",
           "text_encoder": "The text encoder", "text_encoder_2": "The second text encoder"}
 
@@ -99,12 +100,12 @@ def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:
 
 
 def example(pipe: Any) -> Example:
-    """The input at which a component is counted: the model's own size and its longest prompt."""
-    tokenizer = getattr(pipe, "tokenizer", None)
+    """The input at which a component is counted: the model's own size and its longest usual prompt."""
     parts = [pipe] if isinstance(pipe, nn.Module) else [getattr(pipe, name, None) for name in DENOISERS]
     denoiser = next((part for part in parts if part is not None), None)
-    side = getattr(getattr(denoiser, "config", None), "sample_size", None)
-    return Example(side if isinstance(side, int) else None, min(getattr(tokenizer, "model_max_length", 77), 512))
+    readers = (getattr(pipe, name, None) for name in TOKENIZERS)
+    longest = next((reader.model_max_length for reader in readers if reader is not None), None)
+    return Example(side_of(denoiser), tokens_of(denoiser, longest))
 
 
 COUNTS = ("heads", "num_heads", "num_groups")  # what a module does with its tensors and their shapes do not tell

@@ -1,47 +1,73 @@
 """A plan becomes a new pipeline. The old one stays as it was, and they share every tensor that did not change."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pruning import masks, repair
 from pruning.criteria import CRITERIA
 from pruning.errors import Later, Refused
-from pruning.spread import kept_pattern, kept_weights, parse_pattern
+from pruning.scores import streamed
 from pruning.subject import Subject, fingerprint, log, plan_of, shell, subject, with_plan
-from pruning.types import Plan, PlanStep
+from pruning.types import Decision, Plan, PlanStep
 from pruning.units import head
 from pruning.units.catalog import catalog, find
 from pruning.units.channel import KeptGroupNorm
-from pruning.units.site import Site, indices
+from pruning.units.site import PIECE, Site, indices
+from pruning.work import Looked
+
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 
 
-def apply_plan(pipe: Any, plan: Plan, masked: bool = False) -> Any:
+def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, None, Any]:
     """A new pipeline with the plan's steps carried out; steps that the pipeline already went through are not repeated.
 
+    Where a recipe asks for it, the weights that stay are adjusted afterwards, and a step more says so.
+
     Raises:
-        Refused: the plan was resolved on another architecture or, where its decision depends on them, other weights.
+        Refused: the plan was resolved on another architecture or, where its decision depends on them, other weights;
+            or it has adjusted weights, which cannot be made again.
     """
     done = plan_of(pipe)
     before = done.steps if done else ()
     steps = plan.steps[len(before):] if plan.steps[: len(before)] == before else plan.steps
+    carried: list[PlanStep] = []
     for number, step in enumerate(steps):
         if masked and number and steps[number - 1].decision.kind == "keep":
             raise Refused("masked=True shows one width step only: the next step's indices count the smaller layers.",
                           "Apply the plan without masked.")
         looked_at = subject(pipe, step.recipe.component, step.recipe.seed)
         check(step, looked_at.net)
-        pipe = looked_at.holding(carried_out(looked_at, step, masked))
+        net = carried_out(looked_at, step, masked)
+        carried.append(step)
+        if step.recipe.update:
+            carried.append((yield from _adjusting(looked_at, net, step)))
+        pipe = looked_at.holding(net)
     if masked and any(step.decision.kind == "keep" for step in steps):
         object.__setattr__(pipe, "prunescope_masked", True)  # its shapes are not those that its plan says
-    return with_plan(pipe, replace(plan, steps=before + steps))
+    return with_plan(pipe, replace(plan, steps=(*before, *carried)))
+
+
+def _adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[Looked, None, PlanStep]:
+    """Adjust what stays in a new module; the step that says so."""
+    prints = fingerprint(net)
+    found = yield from repair.adjusting(looked_at, net, step)
+    for site in find(net, step.recipe.units):
+        if site.name in found and (weight := found[site.name].weight) is not None:
+            put(net, site.tensor, weight)
+    errors = {name: [layer.before, layer.after] for name, layer in found.items()}
+    return PlanStep(replace(step.recipe, update=False), *prints, Decision("recovered", errors))
 
 
 def check(step: PlanStep, net: nn.Module) -> None:
     """Refuse a step that was resolved on something else, before anything is touched."""
     arch, weights = fingerprint(net)
+    if step.decision.kind == "recovered":
+        raise Refused("This plan's model was adjusted after pruning, and a plan does not hold weights.",
+                      "Load the folder that it was saved in, or make the plan again from its recipe.")
     if arch != step.arch:
         raise Refused("This plan was made for another architecture: names or shapes of its tensors differ.",
                       "Make a plan on this model.")
@@ -55,8 +81,8 @@ def check(step: PlanStep, net: nn.Module) -> None:
 
 def known_units(step: PlanStep, net: nn.Module) -> None:
     """Refuse a step that names sites or units which a component does not have."""
-    if step.decision.kind not in ("threshold", "pattern", "keep"):
-        raise Later(f"A plan with a {step.decision.kind}")
+    if step.decision.kind == "layout":
+        raise Later("A plan with a layout")
     known = {site.name: site for site in find(net, step.recipe.units)}
     for name, entry in step.decision.sites.items():
         if name not in known or not fits(known[name], step.decision.kind, entry):
@@ -67,15 +93,21 @@ def fits(site: Site, kind: str, entry: Any) -> bool:
     """Whether a decision's entry is one for this site: units that it has, equally many of each norm group."""
     try:
         if kind == "pattern":
-            return site.inputs % parse_pattern(entry)[1] == 0
+            n, m = map(int, entry.split(":"))
+            return 0 < n < m and site.inputs % m == 0
         if kind == "threshold":
             key, kept, count = entry
             return 0 <= key < 1 << 31 and 0 <= kept <= site.units and 0 <= count <= site.units
+        if kind == "bits":
+            mark, count = entry
+            return isinstance(mark, str) and 0 <= count <= site.units
+        if kind == "recovered":
+            return len([float(error) for error in entry]) == 2
         edges = [edge for start, stop in entry for edge in (start, stop)]
         if not edges or edges != sorted(edges) or edges[0] < 0 or edges[-1] > site.units:
             return False
         units = torch.tensor(indices(entry))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, AttributeError):
         return False
     shares = torch.bincount(units // (site.units // site.quota), minlength=site.quota)
     return len(units) == len(units.unique()) and bool((shares == shares[0]).all() and shares[0] > 0)
@@ -88,11 +120,19 @@ def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
         (mask_units if masked else slice_units)(net, kept_units(net, step))
         return net
     for site, keep in kept_masks(looked_at, step, list(step.decision.sites)):
-        weight = net.get_parameter(site.tensor)
-        stays = site.unrows(keep, weight.shape).to(weight.device)
-        # A copy keeps the weight's memory format; in another one the same numbers give other pictures and other times.
-        put(net, site.tensor, weight.detach().clone().masked_fill_(~stays, 0))
+        put(net, site.tensor, zeroed(net.get_parameter(site.tensor).detach(), keep))
     return net
+
+
+def zeroed(weight: Tensor, keep: Tensor) -> Tensor:
+    """A copy of a weight, in its memory format (in another, the same numbers give other pictures and other times)."""
+    out, bits = torch.empty_like(weight), BITS[weight.dtype.itemsize]
+    rows = max(1, PIECE * len(weight) // max(1, weight.numel()))
+    for start in range(0, len(weight), rows):  # in pieces that stay in the cache; by bits, twice as fast as by values
+        part = slice(start, start + rows)
+        all_ones = keep[part].to(weight.device, bits).neg_()
+        out[part].copy_(weight[part]).view(bits).bitwise_and_(all_ones)
+    return out
 
 
 def kept_units(net: nn.Module, step: PlanStep) -> dict[Site, Tensor]:
@@ -101,17 +141,18 @@ def kept_units(net: nn.Module, step: PlanStep) -> dict[Site, Tensor]:
     return {sites[name]: torch.tensor(indices(spans)) for name, spans in step.decision.sites.items()}
 
 
-def kept_masks(looked_at: Subject, step: PlanStep, names: list[str]) -> Iterator[tuple[Site, Tensor]]:
-    """Which weights of some weight sites stay: (site, (rows, inputs) bool), resolved again from their scores."""
-    recipe = step.recipe
-    some = catalog(looked_at.net, recipe.units, looked_at.example, looked_at.label).only(*names)
+def kept_masks(looked_at: Subject, step: PlanStep, names: Sequence[str]) -> Iterator[tuple[Site, Tensor]]:
+    """Which weights of some weight sites stay: (site, bool in the weight's shape), resolved again or as written."""
+    recipe, net = step.recipe, looked_at.net
+    if step.decision.kind == "bits":
+        sites = {site.name: site for site in find(net, recipe.units)}
+        for name in names:
+            yield sites[name], masks.unpacked(step.decision, sites[name], net.get_parameter(sites[name].tensor).shape)
+        return
+    some = catalog(net, recipe.units, looked_at.example, looked_at.label).only(*names)
     criterion = CRITERIA.make(recipe.method, dict(recipe.options))
-    for scored in criterion(looked_at, some, recipe.calibration):
-        entry = step.decision.sites[scored.site.name]
-        if step.decision.kind == "pattern":
-            yield scored.site, kept_pattern(scored.values, entry)
-        else:
-            yield scored.site, kept_weights(scored.values, *entry[:2])
+    yield from masks.resolved(step.decision, streamed(criterion, looked_at, some, recipe.calibration),
+                              lambda site: net.get_parameter(site.tensor).shape)
 
 
 def put(net: nn.Module, tensor: str, value: Tensor) -> None:

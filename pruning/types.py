@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from pruning.errors import Refused
@@ -11,7 +11,7 @@ from pruning.errors import Refused
 SCHEMA = 1  # of plan.json
 DEFAULT_PROTECT = ("conv_in", "conv_out", "proj_out", "*embed*", "*label_emb*")
 UNITS = ("weight", "nm", "head", "neuron", "channel", "modulation", "width", "layer", "block")
-Kind = Literal["threshold", "pattern", "keep", "layout", "bits"]
+Kind = Literal["threshold", "pattern", "keep", "layout", "bits", "recovered"]
 
 
 def digest(value: Any) -> str:
@@ -49,12 +49,14 @@ class Recipe:
     overrides: tuple[tuple[str, float], ...] = ()
     calibration: Calibration | None = None
     seed: int = 0
+    most: float = 1.0  # of any one layer, at most this share goes, and never all
+    update: bool = False  # whether the weights that stay make up for those that go (OBS)
 
     @property
     def scoring(self) -> Self:
         """The part of the request that scores depend on; moving the ratio leaves it as it was."""
         blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in (
-            "ratio", "of", "spread", "protect", "only", "overrides", "pattern")}
+            "ratio", "of", "spread", "protect", "only", "overrides", "pattern", "most", "update")}
         return replace(self, **blank)
 
     @property
@@ -94,11 +96,14 @@ class Decision:
     - ``threshold``: ``[key, kept, gone]`` where a weight goes when its key (the bits of its float32 score) is below,
       and of the weights exactly at it the last ``kept`` in storage order stay; ``gone`` go in all;
     - ``pattern``: ``"N:M"``, N kept of each M neighbours along the inputs;
+    - ``bits``: ``[digest, gone]`` of a mask in ``tensors``, (bytes,) uint8, eight weights a byte, set where they stay;
+    - ``recovered``: ``[before, after]``, the relative output error of a layer whose weights were adjusted;
     - ``keep``: ``[[start, stop], ...]``, the half-open index ranges of the units that stay.
     """
 
     kind: Kind
     sites: Mapping[str, Any]
+    tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,17 @@ class Plan:
         return self.steps[-1].recipe
 
     @property
+    def decided(self) -> PlanStep:
+        """The last step that says what goes; adjusting what stays comes after it."""
+        return next(step for step in reversed(self.steps) if step.decision.kind != "recovered")
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """The masks that do not fit JSON, for the file beside it: ``"step site"`` to packed bits."""
+        return {f"{i} {name}": bits for i, step in enumerate(self.steps)
+                for name, bits in step.decision.tensors.items()}
+
+    @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that stand for the steps."""
         return digest(self._steps())
@@ -137,27 +153,29 @@ class Plan:
         return json.dumps(body, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The plan that ``to_json`` wrote.
+    def from_json(cls, text: str, tensors: Mapping[str, Any] | None = None) -> Self:
+        """The plan that ``to_json`` wrote; ``tensors`` are those of the file beside it, if there is one.
 
         Raises:
             Refused: the text is not a plan, is of a newer version, or was changed since it was written.
         """
         try:
             body = json.loads(text)
-            schema, digest, steps = (body[key] for key in ("prunescope", "digest", "steps"))
+            schema, written, steps = (body[key] for key in ("prunescope", "digest", "steps"))
             if schema != SCHEMA:
                 raise Refused(f"This plan has version {schema}; this Prunescope reads version {SCHEMA}.",
                               "Make it again from its recipe.")
-            plan = cls(tuple(PlanStep(Recipe.from_dict(s["recipe"]), s["arch"], s["weights"],
-                                      Decision(s["decision"]["kind"], s["decision"]["sites"])) for s in steps))
-            actual = plan.digest
+            beside = [(key.partition(" "), bits) for key, bits in (tensors or {}).items()]
+            plan = cls(tuple(PlanStep(Recipe.from_dict(s["recipe"]), s["arch"], s["weights"], Decision(
+                s["decision"]["kind"], s["decision"]["sites"],
+                {name: bits for (step, _, name), bits in beside if step == str(i)})) for i, s in enumerate(steps)))
+            actual = digest(steps)  # of what is written: a recipe of an older version has fewer parts
         except Refused:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise Refused("This is not a Prunescope plan, or it is cut short.",
                           "Make it again with pruning.plan or `python -m pruning plan`.") from error
-        if actual != digest:
+        if actual != written:
             raise Refused("This plan was changed after it was written: its digest does not fit.",
                           "Make it again from its recipe instead of editing it.")
         if not plan.steps:

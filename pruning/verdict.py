@@ -6,7 +6,7 @@ Knows the dictionaries of ``Report`` and ``Quality`` and nothing else, so that i
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pruning.accounting import timed_for
+from pruning.accounting import ran_sparse, timed_for
 from pruning.spread import parse_pattern
 from pruning.subject import DENOISERS, LABELS
 from pruning.units.site import WEIGHTS
@@ -80,7 +80,11 @@ def _clock(report: Mapping[str, Any], component: str) -> Iterator[str]:
     if alone > 1 and not a / d * 0.98 <= alone <= b / c * 1.02:  # within two percent of the intervals it is the same
         yield (f"compute alone would make it {_times(alone)} faster" if (fast or 1) > alone else
                f"{_times(alone)}{'' if (fast or 1) > 1 else ' faster'} would be possible if compute alone counted")
-    if not smaller or any(layer["kind"] in WEIGHTS for layer in report["layers"]):
+    ran = ran_sparse(report["speed"]["measured"], component)
+    if ran and ran["used"]:
+        yield (f"{ran['used']} of {ran['used'] + ran['lost'] + sum(ran['without'].values())} pruned layers run kernels "
+               "that skip zeros")
+    elif not smaller or any(layer["kind"] in WEIGHTS for layer in report["layers"]):
         yield "zeros are stored and multiplied like other numbers"
 
 

@@ -13,14 +13,18 @@ from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.planning import pattern_ratio
 from pruning.registry import knob, knobs
-from pruning.spread import SPREADS
-from pruning.types import Recipe, Shot
+from pruning.spread import OF, SPREADS
+from pruning.types import Calibration, Recipe, Shot
 from ui import address
 from ui.address import MOST, PATTERNS, SEEDS, START, TABS, Address, query, read
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=20)
 GLOB = st.text(st.characters(codec="utf-8", exclude_characters=","), max_size=12).map(str.strip).filter(bool)
 RATIO = st.one_of(st.integers(0, 99).map(lambda percent: percent / 100), st.floats(0, 1, exclude_max=True))
+
+CALIBRATIONS = st.none() | st.builds(
+    Calibration, st.lists(WORDS, max_size=2).map(tuple), st.integers(1, 64), st.lists(st.integers(0, 999)).map(tuple),
+    st.floats(0, 10), st.integers(0, 99), st.sampled_from(("generated", "noise")))
 
 
 def options(method):
@@ -35,10 +39,11 @@ def addresses(draw):
     units = "nm" if pattern else draw(st.sampled_from(("weight", "width", "head", "neuron", "channel")))
     recipe = Recipe(
         draw(st.just("emoji-sd") | WORDS), draw(st.sampled_from(("unet", "vae.decoder", "text_encoder", ""))), method,
-        draw(options(method)), units, pattern, pattern_ratio(pattern, None) if pattern else draw(RATIO), "units",
-        draw(st.sampled_from(SPREADS)), draw(st.just(START.recipe.protect) | st.lists(GLOB, max_size=3).map(tuple)),
+        draw(options(method)), units, pattern, pattern_ratio(pattern, None) if pattern else draw(RATIO),
+        draw(st.sampled_from(tuple(OF))), draw(st.sampled_from(SPREADS[:-1])),
+        draw(st.just(START.recipe.protect) | st.lists(GLOB, max_size=3).map(tuple)),
         draw(st.lists(GLOB, max_size=3).map(tuple)), draw(st.lists(st.tuples(GLOB, RATIO), max_size=2).map(tuple)),
-        None, draw(st.integers(0, SEEDS)))
+        draw(CALIBRATIONS), draw(st.integers(0, SEEDS)), draw(st.floats(0.05, 1)), draw(st.booleans()))
     shot = Shot(draw(WORDS), draw(WORDS), draw(st.integers(0, SEEDS)), draw(st.integers(1, MOST["steps"])),
                 draw(st.floats(1, MOST["guidance"])), draw(st.sampled_from(("ddim", "dpm++", "euler", "unipc"))),
                 draw(st.integers(1, MOST["images"])))
@@ -119,7 +124,7 @@ def test_strange_keys_are_passed_over():
     ("prune-seed=x", "prune-seed cannot be 'x'", "a whole number"),
     ("seed=" + "9" * 5000, "seed cannot be '9999", "from 0"),
     ("tab=admin", "tab cannot be 'admin'", "compare, importance, masks"),
-    ("method=magic", "method cannot be 'magic'", "There are magnitude"),
+    ("method=magic", "method cannot be 'magic'", "There are activation, fisher, lamp, magnitude"),
     ("units=atoms", "units cannot be 'atoms'", "Choose one of weight"),
     ("units=nm", "units=nm needs a pattern", "Add pattern=2:4"),
     ("pattern=3:5", "pattern cannot be '3:5'", "Choose one of 2:4, 1:4, 4:8"),
@@ -131,6 +136,11 @@ def test_strange_keys_are_passed_over():
     ("method=random&option.norm=l1", "random has no such option", "It has: none"),
     ("overrides=0.3", "overrides cannot be '0.3'", "GLOB=RATIO"),
     ("overrides=a=2", "overrides cannot be 'a=2'", "GLOB=RATIO"),
+    ("calibration=x", "calibration cannot be 'x'", '{"samples": 8}'),
+    ('calibration={"source": "/etc"}', "calibration cannot be", '{"samples": 8}'),
+    ('calibration={"folder": 1}', "calibration cannot be", '{"samples": 8}'),
+    ("of=ms", "of cannot be 'ms'", "units, params, macs"), ("most=0", "most cannot be '0'", "from 0.05 to 1"),
+    ("spread=sensitivity", "spread cannot be 'sensitivity'", "isomorphic"),
     ("present=yes", "present cannot be 'yes'", "Choose 0 or 1")])
 def test_what_cannot_be_is_refused_with_what_can(told, key, remedy):
     with pytest.raises(Refused) as caught:

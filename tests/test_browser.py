@@ -55,6 +55,13 @@ def finished(page):
     page.wait_for_selector("#stop:disabled")
 
 
+def serious(page):
+    """What axe-core finds that keeps somebody from using the page."""
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {rule['nodes'][0]['html'][:160]} {rule['nodes'][0]['failureSummary']}"
+            for rule in found if rule["impact"] in ("serious", "critical")]
+
+
 def keep(page, name):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
@@ -292,10 +299,7 @@ def test_axe_finds_nothing_serious_on_any_tab(open_page, look):
         if name == "Report":
             page.wait_for_selector("#card img")
         page.wait_for_timeout(300)  # transitions would be taken for poor contrast
-        found = Axe().run(page).response["violations"]
-        serious = [f"{name}: {rule['id']}: {rule['nodes'][0]['html'][:160]} {rule['nodes'][0]['failureSummary']}"
-                   for rule in found if rule["impact"] in ("serious", "critical")]
-        assert serious == []
+        assert serious(page) == [], name
 
 
 def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):
@@ -438,3 +442,75 @@ def test_dark(open_page):
     page = open_page(look="dark")
     keep(page, "dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 18, 24)"
+
+
+def test_a_method_that_sees_data_is_looked_at_and_shows_when_layers_matter(open_page):
+    page = open_page(query="&tab=importance")
+    page.get_by_role("radio", name="Wanda").check(force=True)
+    page.wait_for_selector("#importance .steps")
+    assert page.locator("#importance .steps").count() > 100
+    page.wait_for_function("() => location.search.includes('method=wanda')")
+    assert page.locator("#looking").inner_text().strip() == ""
+    assert page.get_by_text("What the method looks at").is_visible()
+    keep(page, "wanda")
+
+
+def test_single_layers_get_ratios_of_their_own(open_page):
+    page = open_page(query="&tab=importance")
+    page.get_by_role("button", name="Own ratios").click()
+    page.get_by_role("button", name="Pick all layers of Middle block").click()
+    assert page.locator("#importance .count").inner_text().endswith("picked")
+    slider = page.locator("#importance .editor input")
+    slider.focus()
+    before = float(slider.input_value())
+    for _ in range(5):
+        slider.press("ArrowRight")
+    page.wait_for_selector("#importance .own-ratio")
+    share = page.locator("#importance .imp.chosen .figure").first.inner_text()
+    assert float(share.removesuffix(" %")) == pytest.approx(before + 5, abs=1)
+    marked = page.locator("#importance .own-ratio").count()
+    assert marked == page.locator("#importance .imp.chosen").count() > 10
+    keep(page, "own-ratios")
+    page.get_by_role("button", name=f"Clear all {marked}").click()
+    page.wait_for_selector("#importance .own-ratio", state="detached")
+
+
+def test_suggesting_can_be_stopped_and_everything_stays(open_page):
+    page = open_page(query="&tab=importance")
+    figure = page.locator("#achieved .row[data-name=units] .figure").inner_text()
+    page.get_by_role("button", name="Suggest ratios").click()
+    page.wait_for_selector("#looking progress")
+    page.locator("#stop-looking").click()
+    page.wait_for_selector("#stop-looking", state="hidden")
+    page.get_by_text("Stopped; nothing was changed.").wait_for()
+    assert page.locator("#importance .own-ratio").count() == 0
+    assert page.locator("#achieved .row[data-name=units] .figure").inner_text() == figure
+
+
+def test_whether_methods_agree_is_one_click_away(open_page):
+    page = open_page(query="&tab=importance")
+    page.get_by_text("Do methods agree?").click()
+    page.get_by_role("button", name="Compare their masks").click()
+    page.wait_for_selector("#agreement .row")
+    assert "random choices of these sizes would share" in page.locator("#agreement").inner_text()
+    keep(page, "agreement")
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_the_new_views_have_no_serious_findings_either(open_page, look):
+    page = open_page(look=look, query="&tab=importance&method=wanda")
+    page.wait_for_selector("#importance .steps")
+    page.get_by_role("button", name="Own ratios").click()
+    page.get_by_text("Do methods agree?").click()
+    page.get_by_role("button", name="Compare their masks").click()
+    page.wait_for_selector("#agreement .row")
+    assert serious(page) == []
+    keep(page, f"importance-{look}")
+
+
+def test_the_new_views_fit_a_phone(open_page):
+    page = open_page(390, 844, query="&tab=importance&method=wanda")
+    page.wait_for_selector("#importance .steps", state="attached")
+    page.get_by_role("button", name="Own ratios").click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    keep(page, "importance-phone")

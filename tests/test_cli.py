@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning import store
 from pruning.__main__ import main
-from pruning.flags import DRAW, KINDS, REQUEST
+from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST
 from pruning.subject import plan_of
-from pruning.types import Plan, Shot
+from pruning.types import Calibration, Plan, Shot
 
 REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers"}
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -93,6 +93,7 @@ def test_flags_are_the_arguments_of_the_public_functions():
     taken = set(inspect.signature(pruning.plan).parameters) - {"pipe", "scores", "calibration", "options"}
     assert set(REQUEST) == taken
     assert set(DRAW) == {f.name for f in fields(Shot)} - {"size"}
+    assert set(CALIBRATION) == {f.name for f in fields(Calibration)}
 
 
 def test_methods(done, capsys):

@@ -60,7 +60,7 @@ def test_a_clear_difference_is_a_speedup(told):
     step = {"dense": (10, 10, 10), "pruned": (4, 4, 4), "speedup": 2.5}
     picture = {"dense": (10_000,) * 3, "pruned": (4000,) * 3, "speedup": 2.5}
     assert measured.to_dict() == {**step, "repeats": 3, "taken_on": "a test", "kernels": 0.75,
-                                  "between": 0.0, "steps": 20,
+                                  "between": 0.0, "steps": 20, "sparse": {},
                                   "parts": {"step": step, "picture": picture}}
 
 

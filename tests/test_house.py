@@ -16,8 +16,9 @@ from conftest import output, same, state
 import pruning
 from pruning.criteria import CRITERIA
 from pruning.registry import checked, knobs
+from pruning.scores import streamed
 from pruning.subject import subject
-from pruning.types import UNITS
+from pruning.types import UNITS, Calibration
 from pruning.units.catalog import catalog
 from pruning.units.site import WEIGHTS
 
@@ -96,6 +97,7 @@ def test_a_method_describes_itself(name):
     assert label.endswith(".")
     assert not label.startswith((f"{part.__name__}(", "This class"))
     assert part.paper == "" or re.fullmatch(r"arXiv:\d{4}\.\d{5}|https://\S+", part.paper)
+    assert part.sees in ("weights", "inputs", "gradients")
     assert part.units
     assert set(part.units) <= set(UNITS)
     assert [f.name for f in dataclasses.fields(part)] == [f.name for f in knobs(part)]
@@ -104,29 +106,56 @@ def test_a_method_describes_itself(name):
         assert checked(knob, knob.default) == knob.default
 
 
+def shown(name):
+    """The least that a method can be shown; None for one that sees weights alone."""
+    return Calibration(("a",), samples=2, source="generated") if CRITERIA[name].sees != "weights" else None
+
+
 @pytest.mark.parametrize(("name", "units"), CONTRACT)
 def test_a_method_keeps_the_contract(tiny, name, units):
-    before, answer = state(tiny), output(tiny, "unet")
+    before, answer, stream = state(tiny), output(tiny, "unet"), torch.get_rng_state()
     looked_at = subject(tiny, "unet", seed=3)
     sites = catalog(looked_at.net, units, looked_at.example)
-    first, second = (list(CRITERIA[name]()(looked_at, sites, None)) for _ in range(2))
-    assert [scored.site for scored in first] == list(sites)
+    first, second = (list(streamed(CRITERIA[name](), looked_at, sites, shown(name))) for _ in range(2))
+    assert list(dict.fromkeys(scored.site for scored in first)) == list(sites)
+    reached = dict.fromkeys(sites.sites, 0)
     for scored, again in zip(first, second, strict=True):
         site, values = scored.site, scored.values
-        assert values.shape == ((site.units // site.inputs, site.inputs) if site.kind in WEIGHTS else (site.units,))
+        if site.kind in WEIGHTS:
+            weight = site.rows(looked_at.net.get_parameter(site.tensor))
+            assert scored.start == reached[site.name]
+            assert values.shape == weight[scored.start : scored.start + len(values)].shape
+        else:
+            assert values.shape == (site.units,)
+        reached[site.name] += len(values)
         assert torch.isfinite(values).all()
         assert (values >= 0).all()
         assert torch.equal(values, again.values)
-    abandoned = iter(CRITERIA[name]()(looked_at, sites, None))
+    assert all(reached[site.name] == (len(looked_at.net.get_parameter(site.tensor)) if site.kind in WEIGHTS
+                                      else site.units) for site in sites)
+    abandoned = iter(CRITERIA[name]()(looked_at, sites, shown(name)))
     next(abandoned)
     del abandoned
     assert same(before, state(tiny))
     assert torch.equal(answer, output(tiny, "unet"))
+    assert torch.equal(stream, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", [name for name, part in CRITERIA.items() if part.sees != "weights"])
+def test_a_method_that_sees_data_tells_each_bucket_apart(tiny, name):
+    looked_at = subject(tiny, "unet")
+    sites = catalog(looked_at.net, CRITERIA[name].units[0], looked_at.example)
+    profiles = {scored.site.name: scored.profile for scored in streamed(CRITERIA[name](), looked_at, sites, shown(name))
+                if scored.profile is not None}
+    assert set(profiles) == set(sites.sites)
+    assert all(profile.shape == (CRITERIA[name]().buckets,) for profile in profiles.values())
+    assert all(profile.isfinite().all() and (profile >= 0).all() for profile in profiles.values())
 
 
 @pytest.mark.parametrize(("name", "units"), CONTRACT)
 def test_scores_can_be_streamed_again(tiny, name, units):
-    scores = pruning.score(tiny, name, units=units, component="text_encoder" if units != "channel" else None)
+    component = "text_encoder" if units != "channel" and CRITERIA[name].sees != "gradients" else None
+    scores = pruning.score(tiny, name, units=units, component=component, calibration=shown(name))
     some = list(scores.catalog.sites)[1:3]
     for scored in scores.stream(some):
         assert scored.site.name in some
@@ -137,7 +166,7 @@ def test_scores_can_be_streamed_again(tiny, name, units):
 
 
 @pytest.mark.parametrize(("method", "options", "words"), [
-    ("magnitud", {}, "There are magnitude"), ("magnitude", {"nrom": "l1"}, "Its options: norm"),
+    ("magnitud", {}, "There are .*magnitude, random"), ("magnitude", {"nrom": "l1"}, "Its options: norm"),
     ("magnitude", {"norm": "l3"}, "Choose one of l1, l2"), ("random", {"norm": "l1"}, "Its options: none")])
 def test_unknown_names_are_refused_with_the_choices(tiny, method, options, words):
     with pytest.raises(pruning.Refused, match=words):

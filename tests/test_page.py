@@ -13,16 +13,30 @@ from gradio_client import Client
 from hub_stub import HubStub
 
 import app
+from pruning.criteria import CRITERIA
 from pruning.errors import Refused
-from pruning.types import Shot
-from ui import compare, device, page, setup
-from ui.kept import Kept
+from pruning.kept import Kept
+from pruning.registry import knobs
+from pruning.types import Calibration, Shot
+from ui import compare, device, importance, page, setup
 from ui.pairs import History, Pair
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
         "sampler": "ddim", "images": 1}
 SETUP = {"component": "unet", "family": "weight", "inner": "width", "method": "magnitude", "pattern": "2:4",
-         "ratio": 30, "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "norm": "l1"}
+         "ratio": 30, "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "of": "units",
+         "most": 100, "update": False, "samples-from": "", "samples": 16, "prompts": "", "timesteps": "", "guidance-of":
+         0, "seed-of": 0, **{f"{name}.{knob.name}": knob.default for name, part in sorted(CRITERIA.items())
+                             for knob in knobs(part)}}
+
+
+def asked(**changes):
+    """The values that the page's own events get: what no visitor sends, states, among them."""
+    read = SETUP | changes
+    own = {"own": changes.get("own", ())}
+    at = [*SETUP].index("samples-from")
+    values = [*read.items()]
+    return ["emoji-sd", *dict([*values[:at], *own.items(), *values[at:]]).values()]
 
 
 SHOWN = ("stage", "cards", "verdict", "earlier", "stale", "panel", "problem")
@@ -161,8 +175,7 @@ def test_bounded_caches_forget_the_oldest():
 
 @pytest.mark.parametrize(("named", "sentence"), [
     ("", "No model is named"), ("emoji-clip", "cannot draw"), ("no-such-thing", "owner/name"),
-    ("/no/such/folder", "no folder"), ("sd-1.5", "not part of this version"),
-    ("emoji-ddpm", "not part of this version")])
+    ("/no/such/folder", "no folder"), ("emoji-ddpm", "not part of this version")])
 def test_a_model_that_cannot_be_had_leaves_the_one_in_use(named, sentence):
     *_, (source, problem) = page.load_model(named, "emoji-sd")
     assert source == "emoji-sd"
@@ -229,7 +242,6 @@ def parts():
 
 
 PREPARED = History((compare.prepared(),))
-ASKED = ["emoji-sd", *SETUP.values()]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -239,7 +251,7 @@ def test_running_out_of_memory_is_a_sentence(monkeypatch, parts, error):
         yield
 
     monkeypatch.setattr(device, "pair", full)
-    frames = list(parts.generated(PREPARED, *SHOT.values(), *ASKED))
+    frames = list(parts.generated(PREPARED, *SHOT.values(), *asked()))
     assert "not enough memory" in frames[-1][-3]
     assert frames[-1][0] == compare.stage(PREPARED.shown)
     assert frames[-1][-1] is False
@@ -277,7 +289,7 @@ def test_a_pipeline_that_cannot_be_drawn_is_refused_with_a_sentence(tmp_path):
 
 def test_a_fault_of_ours_brings_the_last_pair_back_and_is_shown(monkeypatch, parts):
     monkeypatch.setattr(device, "pair", lambda *_: {}["no such part"])
-    frames = parts.generated(PREPARED, *SHOT.values(), *ASKED)
+    frames = parts.generated(PREPARED, *SHOT.values(), *asked())
     assert next(frames)[-1] is True
     last = next(frames)
     assert (last[0], last[-1]) == (compare.stage(PREPARED.shown), False)
@@ -307,21 +319,21 @@ def test_undo_goes_back_one_request_and_keeps_prompt_and_pair(parts):
 def test_a_change_of_the_ratio_alone_sends_no_new_table(parts):
     trail, sent = (), None
     for ratio, table in ((30, True), (40, False)):
-        values = parts.refreshed(trail, sent, "", "emoji-sd", *(SETUP | {"ratio": ratio}).values())
-        trail, sent = values[-3:-1]
+        values = parts.refreshed(trail, sent, "", *asked(ratio=ratio))
+        trail, sent = values[-5:-3]
         assert ("table" in values[0].props) is table
     assert [recipe.ratio for recipe in trail] == [0.3, 0.4]
-    assert values[-1].interactive is True
+    assert values[-3].interactive is True
 
 
 def test_a_request_that_cannot_be_leaves_no_figures_and_one_step_to_undo(parts):
     known = device.recipe("emoji-sd", ratio=0.3)
-    values = parts.refreshed((known,), None, "", "emoji-sd", *(SETUP | {"ratio": None}).values())
+    values = parts.refreshed((known,), None, "", *asked(ratio=None))
     assert values[0] == ""
     assert "The ratio is missing" in values[1]
-    assert values[-3] == (known, None)
-    again = parts.refreshed((known, None), None, "", "emoji-sd", *(SETUP | {"ratio": None}).values())
-    assert again[-3] == (known, None)
+    assert values[-5] == (known, None)
+    again = parts.refreshed((known, None), None, "", *asked(ratio=None))
+    assert again[-5] == (known, None)
 
 
 def test_an_earlier_pair_comes_back_with_the_setup_that_made_it(parts):
@@ -418,9 +430,7 @@ def test_a_pipeline_that_is_dropped_takes_its_scores_along(tmp_path, tiny_folder
 
 
 def test_a_seed_counts_for_methods_that_draw():
-    read = {"source": "emoji-sd", **SETUP, "seed": 5}
-    one, other = (app_setup().asked([*(read | {"method": method}).values()])[1]["seed"]
-                  for method in ("magnitude", "random"))
+    one, other = (app_setup().asked(asked(seed=5, method=method))[1]["seed"] for method in ("magnitude", "random"))
     assert (one, other) == (0, 5)
 
 
@@ -444,3 +454,138 @@ def test_closing_a_drawing_halfway_leaves_the_engine_as_it_was():
     assert lock_is_free()
     *_, last = device.pair(wanted, Shot("red heart", steps=2))
     assert isinstance(last, Pair)
+
+
+# Methods that look at data, ratios of single layers, and whether methods agree.
+
+
+@pytest.fixture
+def small(tiny_folder, tmp_path):
+    """A tiny model in the page's cache, under the path of its folder."""
+    source = str(shutil.copytree(tiny_folder, tmp_path / "small"))
+    yield source
+    device.PIPES.drop(lambda key: key == source)
+    device.forget(source)
+
+
+def on(source, **changes):
+    return [source, *asked(**changes)[1:]]
+
+
+LOOKS = {"method": "wanda", "samples": 2, "samples-from": "generated"}
+
+
+def test_a_method_that_sees_data_says_how_far_it_is_and_then_shows_when_layers_matter(parts, small):
+    values = parts.refreshed((), None, "", *on(small, **LOOKS))
+    wanted = values[-2]
+    assert (wanted.method, wanted.ratio) == ("wanda", 0.0)
+    assert values[0] == ""  # no figures of another request
+    notes = [frame[0] for frame in parts.looking(wanted, *on(small, **LOOKS))]
+    assert notes[-1] == ""
+    assert any("<progress" in note for note in notes)
+    values = parts.refreshed((), None, "", *on(small, **LOOKS))
+    assert values[-2] is None
+    assert 'class="steps"' in values[3]
+    assert "By timestep, from little noise to much: " in values[3]
+    again = parts.refreshed((), None, "", *on(small, **LOOKS, ratio=60))
+    assert again[-2] is None  # other ratios need no other look
+
+
+def test_looking_that_is_stopped_leaves_nothing_and_can_be_begun_again(parts, small):
+    wanted = parts.refreshed((), None, "", *on(small, **LOOKS))[-2]
+    frames = parts.looking(wanted, *on(small, **LOOKS))
+    note = next(frames)[0]
+    frames.close()
+    assert lock_is_free()
+    assert not device.quick(device.recipe(small, method="wanda", ratio=0.3))
+    said, halt, again = parts.looked_at(note)
+    assert "Stopped" in said
+    assert (halt.visible, again.visible) == (False, True)
+
+
+def test_what_cannot_be_looked_at_is_greyed_out_and_refused(parts, small):
+    reasons = device.obstacles(small, "text_encoder")
+    assert "no denoiser" in reasons["gradients"]
+    rows = {row["value"]: row["off"] for row in setup.method_options("weight", reasons)}
+    assert rows["taylor"] == reasons["gradients"]
+    assert rows["wanda"] == rows["magnitude"] == ""
+    problem = parts.refreshed((), None, "", *on(small, method="taylor", component="text_encoder"))[1]
+    assert "no denoiser" in problem
+    problem = parts.refreshed((), None, "", *on(small, method="wanda", timesteps="soon"))[1]
+    assert "A timestep of a calibration cannot be" in problem
+
+
+def test_every_part_of_a_recipe_comes_back_from_the_setup(small):
+    made = app_setup()
+    wanted = device.recipe(small, method="wanda", ratio=0.45, of="macs", spread="isomorphic", most=0.8, update=True,
+                           overrides={"mid_block.*": 0.1}, buckets=2, over="max", only=("mid*", "up*"),
+                           calibration=Calibration(("a cat",), 3, (5, 70), 2.0, 4, "generated"))
+    here = [value if not isinstance(value, dict) else part.value
+            for value, part in zip(setup.restored(made, wanted), made.inputs, strict=True)]
+    source, request = made.asked(here)
+    assert device.recipe(source, **request) == wanted
+
+
+def test_samples_come_from_where_the_model_has_some(small):
+    looks = Calibration(samples=2, source="")
+    assert device.recipe(small, method="wanda", ratio=0.5, calibration=looks).calibration.source == "generated"
+    assert device.recipe("emoji-sd", method="wanda", ratio=0.5, calibration=looks).calibration.source == "bundled"
+    own = Calibration(("a cat",), 2, source="")
+    assert device.recipe("emoji-sd", method="wanda", ratio=0.5, calibration=own).calibration.source == "generated"
+
+
+def edited(globs, ratio):
+    return gr.EventData(None, {"globs": globs, "ratio": ratio})
+
+
+def test_ratios_of_single_layers_are_set_and_taken_back():
+    own = importance.overridden((), edited(["up.0.a", "up.0.b", "mid"], 0.4))
+    assert own == (("mid", 0.4), ("up.0.a", 0.4), ("up.0.b", 0.4))
+    own = importance.overridden(own, edited(["up.0.a"], 0.7))
+    assert dict(own)["up.0.a"] == 0.7
+    assert importance.overridden(own, edited(["up.0.*"], None)) == (("mid", 0.4),)
+    assert importance.overridden(own, edited(["*"], None)) == ()
+
+
+def test_a_layer_with_a_ratio_of_its_own_says_so(parts, small):
+    own = (("mid_block.resnets.0.conv1", 0.75),)
+    values = parts.refreshed((), None, "", *on(small, own=own))
+    assert values[3].count("own-ratio") == 1
+    assert "Clear all 1" in values[3]
+    shares = dict(re.findall(r'data-site="([^"]+)"[^>]*data-share="([\d.]+)"', values[3]))
+    assert float(shares["mid_block.resnets.0.conv1"]) == pytest.approx(0.75, abs=0.01)
+
+
+def test_suggested_ratios_meet_the_request_and_stay_editable(parts, small):
+    *_, (note, _, own) = parts.suggesting((), *on(small, **{"samples": 2, "samples-from": "generated"}))
+    assert note == ""
+    recipe = device.recipe(small, ratio=0.3, overrides=dict(own))
+    seen = device.outlook(recipe)
+    assert seen.totals.units == pytest.approx(0.3, abs=0.005)
+    assert len({round(ratio, 2) for _, ratio in own}) > 3
+    *_, (note, _, _) = parts.suggesting((), *on(small, family="nm"))
+    assert "same share everywhere" in note
+
+
+@pytest.mark.parametrize("changes", [{}, {"family": "width"}, {"family": "nm"}])
+def test_whether_methods_agree_is_said_layer_by_layer(parts, small, changes):
+    *_, (note, _, shown) = parts.agreeing("random", *on(small, **changes))
+    assert note == ""
+    assert "random choices of these sizes would share" in shown
+    assert shown.count('class="row"') > 10
+    *_, (note, _, shown) = parts.agreeing("magnitude", *on(small, **changes))
+    assert "100.0 % is the choice of both" in shown
+    *_, (note, _, _) = parts.agreeing("random", *on(small, ratio=None))
+    assert "The ratio is missing" in note
+
+
+def test_an_architecture_is_scored_and_says_why_it_cannot_draw(parts):
+    source = "ddpm-cifar10"
+    *_, (opened, problem) = page.load_model(source, "emoji-sd")
+    assert (opened, problem) == (source, "")
+    assert device.open_model(source).components == (("unet", "U-Net"),)
+    assert device.outlook(device.recipe(source, ratio=0.5)).totals.units == pytest.approx(0.5, abs=1e-3)
+    frames = list(parts.generated(PREPARED, *SHOT.values(), *on(source)))
+    assert "not part of this version" in frames[-1][-3]
+    device.PIPES.drop(lambda key: key == source)
+    device.forget(source)

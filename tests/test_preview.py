@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pruning import planning, preview
 from pruning.errors import Refused
-from pruning.scores import Sketch, cut, pooled
 from pruning.spread import gone
+from pruning.work import drained
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def scored(tiny):
     for units in ("weight", "width", "nm"):
         recipe = planning.request(tiny, ratio=None if units == "nm" else 0.3, units=units,
                                   pattern="2:4" if units == "nm" else None)
-        made[units] = (recipe, planning.scored(tiny, recipe))
+        made[units] = (recipe, drained(planning.scoring(tiny, recipe)))
     return made
 
 
@@ -28,7 +27,7 @@ def scored(tiny):
 def test_totals_are_those_of_the_plan_to_the_unit(tiny, scored, ratio, spread):
     recipe, scores = scored["weight"]
     recipe = replace(recipe, ratio=ratio, spread=spread)
-    decision = planning.resolved(tiny, recipe, scores).steps[-1].decision
+    decision = drained(planning.resolving(tiny, recipe, scores)).steps[-1].decision
     counts = preview.counts(scores, recipe)
     exact = {site.name: gone(decision, site) for site in scores.catalog}
     assert sum(counts.values()) == sum(exact.values())
@@ -36,23 +35,27 @@ def test_totals_are_those_of_the_plan_to_the_unit(tiny, scored, ratio, spread):
         assert counts == exact
 
 
-@given(ratio=st.floats(0.05, 0.95))
-def test_a_layer_is_off_by_no_more_than_the_bin_of_the_cut_holds(tiny, scored, ratio):
+@given(ratio=st.floats(0.05, 0.95), spread=st.sampled_from(["global", "isomorphic"]))
+def test_a_layer_is_off_by_no_more_than_is_said(tiny, scored, ratio, spread):
     recipe, scores = scored["weight"]
-    recipe = replace(recipe, ratio=ratio, spread="global")
-    decision = planning.resolved(tiny, recipe, scores).steps[-1].decision
+    recipe = replace(recipe, ratio=ratio, spread=spread)
+    decision = drained(planning.resolving(tiny, recipe, scores)).steps[-1].decision
     counts = preview.counts(scores, recipe)
-    free = [site for site in scores.catalog if gone(decision, site)]
-    place = cut(pooled([scores.sketches[site.name] for site in free]), sum(counts.values()))[0]
-    for site in free:
-        sketch = scores.sketches[site.name]
-        assert abs(counts[site.name] - gone(decision, site)) <= sketch.below(place + 1) - sketch.below(place)
+    assert sum(counts.values()) == sum(gone(decision, site) for site in scores.catalog)
+    worst = max(abs(counts[site.name] - gone(decision, site)) / site.units for site in scores.catalog)
+    assert worst <= preview.unsure(scores, recipe)
+
+
+def test_what_is_exact_is_not_unsure(scored):
+    for units, spread in (("weight", "layer"), ("weight", "row"), ("width", "global"), ("nm", "layer")):
+        recipe, scores = scored[units]
+        assert preview.unsure(scores, replace(recipe, spread=spread)) == 0
 
 
 @pytest.mark.parametrize("units", ["width", "nm"])
 def test_larger_units_and_patterns_are_exact(tiny, scored, units):
     recipe, scores = scored[units]
-    decision = planning.resolved(tiny, recipe, scores).steps[-1].decision
+    decision = drained(planning.resolving(tiny, recipe, scores)).steps[-1].decision
     assert preview.counts(scores, recipe) == {site.name: gone(decision, site) for site in scores.catalog}
 
 
@@ -81,23 +84,12 @@ def test_the_table_is_the_counts_at_its_ratios(scored):
 
 def test_a_ratio_at_which_nothing_can_go_has_no_row(tiny):
     recipe = planning.request(tiny, ratio=0.5, units="head")
-    of = preview.table(planning.scored(tiny, recipe), recipe)
+    of = preview.table(drained(planning.scoring(tiny, recipe)), recipe)
     with pytest.raises(Refused):
-        preview.counts(planning.scored(tiny, recipe), replace(recipe, ratio=0.05))
+        preview.counts(drained(planning.scoring(tiny, recipe)), replace(recipe, ratio=0.05))
     assert of.totals[1] is None
     assert of.shares[1] is None
     assert of.totals[10] is not None
-
-
-def test_sketches_are_pooled_and_cut_by_hand():
-    one, other = Sketch(10, torch.tensor([2, 0, 3])), Sketch(12, torch.tensor([1, 4]))
-    whole = pooled([one, other])
-    assert (whole.first, whole.counts.tolist()) == (10, [2, 0, 4, 4])
-    assert [whole.below(place) for place in (9, 10, 11, 12, 13, 14, 99)] == [0, 0, 2, 2, 6, 10, 10]
-    assert cut(whole, 0) == (10, 0)
-    assert cut(whole, 2) == (10, 2)
-    assert cut(whole, 3) == (12, 1)
-    assert cut(whole, 10) == (13, 4)
 
 
 def test_quantiles_rise_and_span_the_scores(scored):
@@ -106,9 +98,8 @@ def test_quantiles_rise_and_span_the_scores(scored):
         ranks = preview.quantiles(scores, site)
         assert list(ranks) == sorted(ranks)
     site = max(scores.catalog, key=lambda site: site.units)
-    (again,) = scores.stream([site.name])
     middle = preview.quantiles(scores, site)[10]
-    assert middle == pytest.approx(float(again.values.median()), rel=1 / 128)
+    assert middle == pytest.approx(float(scores.whole(site.name).median()), rel=1 / 128)
 
 
 def test_few_units_are_shown_one_by_one(scored):

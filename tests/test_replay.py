@@ -145,8 +145,7 @@ def test_a_shell_hands_everything_on_as_it_was_typed(tmp_path):
 
 
 def test_what_no_command_can_say_is_refused():
-    for recipe, shot, words in ((replace(RECIPE, calibration=Calibration()), Shot(), "no word for calibration"),
-                                (RECIPE, Shot(size=64), "no word for size"),
+    for recipe, shot, words in ((RECIPE, Shot(size=64), "no word for size"),
                                 (RECIPE, Shot("a\x1b[201~b"), "take part of it for keys"),
                                 (replace(RECIPE, model="a\x00"), Shot(), "for keys"),
                                 (RECIPE, Shot("--"), "ends the flags"),

@@ -97,7 +97,7 @@ def test_a_pattern_with_kernels_in_some_layers():
     found = speed(a_step("pattern"), counts(nonzero=60), None, some)
     assert found["reachable"] == 1.25
     assert found["why"] == ("3 of 7 pruned layers, with 40 % of the MACs, have a kernel that skips zeros, by type and "
-                            "shape; it was not probed on this device, and Prunescope does not switch it on. "
+                            "shape; measuring tries each on this device and runs it where it is faster. "
                             "1.25× is reachable if all of the time shrinks with the MACs.")
     assert speed(a_step("pattern"), counts(nonzero=60), taken(1, 0.5), some)["reachable"] == pytest.approx(1 / 0.9)
 

@@ -15,10 +15,12 @@ from pruning.planning import request
 from pruning.scores import Sketch, keys
 from pruning.spread import (
     Bundles,
+    Room,
+    Share,
     bundles_gone,
     gone,
     kept_pattern,
-    kept_weights,
+    kind_of,
     left_alone,
     parse_pattern,
     ratio_of,
@@ -30,6 +32,7 @@ from pruning.units.site import Member, Site, indices, ranges
 SMALL = st.lists(st.integers(-3, 3), min_size=28, max_size=28)  # few values, so that most of them are ties
 RATIOS = st.floats(0, 0.999)
 SPREADS = ("layer", "global")
+MOST = 26 / 28  # what can go of both layers, each keeping one weight
 
 
 def toy(values=range(1, 29)):
@@ -48,13 +51,17 @@ def layers(net):
 
 
 def plainly(parts, ratio, spread):
-    """The parts without the lowest weights, found by sorting (size, place) with Python."""
+    """The parts without the lowest weights, found by sorting (size, place) with Python. Each part keeps one."""
     if spread == "layer":
         return [part for one in parts for part in plainly([one], ratio, "global")]
     together = torch.cat(parts).tolist()
-    ranked = sorted((abs(value), place) for place, value in enumerate(together))
-    for _, place in ranked[: floor(len(ranked) * ratio + 0.5)]:
-        together[place] = 0.0
+    owner = [i for i, part in enumerate(parts) for _ in part]
+    left, wanted = [len(part) for part in parts], floor(len(together) * ratio + 0.5)
+    for _, place in sorted((abs(value), place) for place, value in enumerate(together)):
+        if wanted and left[owner[place]] > 1:
+            together[place] = 0.0
+            left[owner[place]] -= 1
+            wanted -= 1
     return list(torch.tensor(together).split([len(part) for part in parts]))
 
 
@@ -68,6 +75,7 @@ def kept_units(plan, net):
 @given(values=SMALL, ratio=RATIOS)
 def test_weights_go_as_in_a_plain_sort(spread, values, ratio):
     net = toy(values)
+    ratio = ratio if spread == "layer" else min(ratio, MOST)
     pruned = pruning.apply(net, pruning.plan(net, ratio=ratio, spread=spread))
     for found, expected in zip(layers(pruned), plainly(layers(net), ratio, spread), strict=True):
         assert found.tolist() == expected.tolist()
@@ -77,18 +85,16 @@ def test_weights_go_as_in_a_plain_sort(spread, values, ratio):
 def test_a_real_network_goes_as_in_a_plain_sort(tiny, ratio):
     sites = list(pruning.score(tiny, "magnitude").catalog)
     pruned = pruning.apply(tiny, pruning.plan(tiny, ratio=ratio, spread="global", protect=()))
-    before, after = (torch.cat([site.rows(pipe.unet.get_parameter(site.tensor)).flatten() for site in sites])
+    before, after = ([site.rows(pipe.unet.get_parameter(site.tensor).detach()).flatten() for site in sites]
                      for pipe in (tiny, pruned))
-    order = before.abs().sort(stable=True).indices
-    count = share(len(before), ratio)
-    assert not after[order[:count]].any()
-    assert torch.equal(after[order[count:]], before[order[count:]])
+    for found, expected in zip(after, plainly(before, ratio, "global"), strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_global_ranks_layers_together_and_layer_does_not():
     net = toy([1] * 12 + [2] * 16)
-    together = pruning.apply(net, pruning.plan(net, ratio=12 / 28, spread="global"))
-    assert [int(part.count_nonzero()) for part in layers(together)] == [0, 16]
+    together = pruning.apply(net, pruning.plan(net, ratio=11 / 28, spread="global"))
+    assert [int(part.count_nonzero()) for part in layers(together)] == [1, 16]
     apart = pruning.apply(net, pruning.plan(net, ratio=0.25))
     assert [int(part.count_nonzero()) for part in layers(apart)] == [9, 12]
 
@@ -99,11 +105,116 @@ def test_of_equal_weights_the_earliest_goes():
     assert pruned.block.first.weight.tolist() == [[0, 0, 0, -1], [2, 2, 2, 2], [3, 3, 3, 3]]
 
 
-def test_a_threshold_says_key_and_how_many_of_it_stay():
-    values = torch.tensor([[1.0, 2.0, 2.0, 2.0], [3.0, 0.0, 2.0, 9.0]])
-    two = int(keys(torch.tensor(2.0)))
-    assert kept_weights(values, two, 3).int().tolist() == [[0, 0, 1, 1], [1, 0, 1, 1]]
-    assert kept_weights(values, two, 0).int().tolist() == [[0, 0, 0, 0], [1, 0, 0, 1]]
+def test_a_layer_is_never_emptied():
+    net = toy([1] * 12 + [5] * 16)
+    apart = pruning.apply(net, pruning.plan(net, ratio=0.999))
+    assert [int(part.count_nonzero()) for part in layers(apart)] == [1, 1]
+    together = pruning.apply(net, pruning.plan(net, ratio=0.5, spread="global"))
+    assert [int(part.count_nonzero()) for part in layers(together)] == [1, 13]
+    with pytest.raises(pruning.Refused, match=r"99\.0% of the units cannot go.*at most 92\.8%"):
+        pruning.plan(net, ratio=0.99, spread="global")
+
+
+def test_no_layer_loses_more_than_it_may():
+    net = toy([1] * 12 + [5] * 16)
+    plan = pruning.plan(net, ratio=0.5, spread="global", most=0.75)
+    assert [int(part.count_nonzero()) for part in layers(pruning.apply(net, plan))] == [3, 11]
+    rows = pruning.report(net, pruning.apply(net, plan), plan).layers
+    assert [row.gone for row in rows] == [9, 5]
+    plan = pruning.plan(net, ratio=0.8, most=0.75)
+    assert [row.reason for row in pruning.report(net, pruning.apply(net, plan), plan).layers] == [
+        "loses at most 75%"] * 2
+    for wrong in (0, -1, 1.5, True, nan, "half"):
+        with pytest.raises(pruning.Refused, match="most cannot be"):
+            pruning.plan(net, ratio=0.5, most=wrong)
+
+
+def test_every_row_loses_its_lowest():
+    net = toy([1, 2, 3, 4, 8, 7, 6, 5, 2, 2, 2, 2, *[1] * 16])
+    pruned = pruning.apply(net, pruning.plan(net, ratio=0.5, spread="row"))
+    assert pruned.block.first.weight.tolist() == [[0, 0, 3, 4], [8, 7, 0, 0], [2, 2, 0, 0]]  # of equals the first stay
+    assert pruned.block.last.weight.permute(0, 2, 3, 1).reshape(4, 4).tolist() == [[1, 1, 0, 0]] * 4
+    with pytest.raises(pruning.Refused, match="Rows are of single weights"):
+        pruning.plan(net, ratio=0.5, spread="row", units="head")
+
+
+@given(st.lists(st.integers(0, 5), min_size=80, max_size=80), st.integers(1, 79))
+def test_wide_groups_are_cut_like_narrow_ones(values, n):
+    scores = torch.tensor(values, dtype=torch.float32)[None]
+    keep = kept_pattern(scores, f"{n}:80")[0]
+    order = scores[0].argsort(descending=True, stable=True)
+    assert sorted(order[:n].tolist()) == keep.nonzero().flatten().tolist()
+
+
+def test_isomorphic_ranks_layers_of_one_kind():
+    net = nn.ModuleDict({str(i): nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)})
+                         for i in range(2)})
+    for i, (a, b) in enumerate([(1.0, 100.0), (10.0, 1000.0)]):
+        for name, size in (("a", a), ("b", b)):
+            net[str(i)][name].weight = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]]) * size)
+    pruned = pruning.apply(net, pruning.plan(net, ratio=0.375, spread="isomorphic"))
+    assert {name: int((weight == 0).sum()) for name, weight in pruned.named_parameters()} == {
+        "0.a.weight": 3, "0.b.weight": 3, "1.a.weight": 0, "1.b.weight": 0}
+    together = pruning.apply(net, pruning.plan(net, ratio=0.375, spread="global"))
+    assert {name: int((weight == 0).sum()) for name, weight in together.named_parameters()} == {
+        "0.a.weight": 3, "0.b.weight": 0, "1.a.weight": 3, "1.b.weight": 0}
+
+
+@pytest.mark.parametrize(("name", "kind"), [
+    ("down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q", "attn1.to_q"),
+    ("up_blocks.3.attentions.2.transformer_blocks.0.attn1.to_out.0", "attn1.to_out"),
+    ("mid_block.resnets.0.conv1", "resnets.conv1"), ("up_blocks.0.attentions.0.transformer_blocks.0.attn2#heads",
+                                                      "attn2.#heads"), ("conv_in", "conv_in")])
+def test_kinds_of_layers(name, kind):
+    assert kind_of(Site(name, "weight", 4, (Member("x", 0),))) == kind
+
+
+@pytest.mark.parametrize("of", ["params", "macs"])
+@pytest.mark.parametrize("spread", ["layer", "row", "global", "isomorphic"])
+@pytest.mark.parametrize("ratio", [0.1, 0.5])
+def test_budgets_in_params_and_macs_are_met_within_one_unit(tiny, of, spread, ratio):
+    plan = pruning.plan(tiny, ratio=ratio, of=of, spread=spread)
+    scores, decision = pruning.score(tiny, "magnitude"), plan.steps[0].decision
+    worth = {site.name: scores.catalog.worth(site, of) for site in scores.catalog}
+    total = scores.catalog.costs.count()[of == "macs"]
+    found = sum(gone(decision, site) * worth[site.name] for site in scores.catalog)
+    groups = len({kind_of(site) for site in scores.catalog}) if spread == "isomorphic" else 1
+    step = {"row": max(site.units // site.inputs for site in scores.catalog)}.get(spread, 1)
+    assert abs(found - ratio * total) <= max(worth.values()) * groups * step
+    report = pruning.report(tiny, pruning.apply(tiny, plan), plan)
+    counted = report.params if of == "params" else report.macs
+    assert 1 - counted["nonzero"] / counted["pruned"] == pytest.approx(found / total, abs=2e-4)
+
+
+@pytest.mark.parametrize("of", ["params", "macs"])
+@pytest.mark.parametrize("spread", ["layer", "global", "isomorphic"])
+def test_budgets_of_width_are_what_is_counted_afterwards(tiny, of, spread):
+    plan = pruning.plan(tiny, ratio=0.2, of=of, spread=spread, units="width")
+    counted = getattr(pruning.report(tiny, pruning.apply(tiny, plan), plan), of)
+    scores = pruning.score(tiny, "magnitude", units="width")
+    largest = max(scores.catalog.worth(site, of) * site.quota for site in scores.catalog)
+    groups = len({kind_of(site) for site in scores.catalog}) if spread == "isomorphic" else 1
+    assert abs(counted["dense"] - counted["pruned"] - 0.2 * counted["dense"]) <= largest * groups
+
+
+def test_what_a_unit_is_worth_is_the_difference_in_the_count(tiny):
+    for units in ("width", "weight"):
+        catalog = pruning.score(tiny, "magnitude", units=units).catalog
+        for site in catalog if units == "width" else ():
+            left = catalog.count({site.name: site.units - 1})
+            assert [catalog.worth(site, of) for of in ("params", "macs")] == [
+                whole - part for whole, part in zip(catalog.costs.count(), left, strict=True)]
+
+
+def test_a_budget_that_cannot_be_met_names_the_one_that_can(tiny):
+    with pytest.raises(pruning.Refused, match=r"95\.0% of the MACs cannot go.*at most") as refusal:
+        pruning.plan(tiny, ratio=0.95, of="macs", units="head", spread="global")
+    named = float(re.findall(r"at most ([\d.]+)%", refusal.value.message)[0]) / 100
+    assert pruning.plan(tiny, ratio=named, of="macs", units="head", spread="layer").steps
+    with pytest.raises(pruning.Refused, match="single layers take more than"):
+        pruning.plan(tiny, ratio=0.001, of="params", overrides={"mid_block.*": 0.5})
+    with pytest.raises(pruning.Refused, match="MACs are not counted for this class"):
+        pruning.plan(toy(), ratio=0.5, of="macs")
 
 
 @given(st.lists(st.floats(0, 2.0**100, width=32), min_size=2, max_size=20))
@@ -116,7 +227,8 @@ def test_keys_have_the_order_of_scores(values):
 @given(values=SMALL, low=RATIOS, high=RATIOS)
 def test_a_higher_ratio_removes_a_superset_of_weights(spread, values, low, high):
     net = toy([value or 0.5 for value in values])
-    some, more = (pruning.apply(net, pruning.plan(net, ratio=ratio, spread=spread)) for ratio in sorted((low, high)))
+    some, more = (pruning.apply(net, pruning.plan(net, ratio=min(ratio, MOST), spread=spread))
+                  for ratio in sorted((low, high)))
     for a, b in zip(layers(some), layers(more), strict=True):
         assert not (b != 0)[a == 0].any()
 
@@ -239,8 +351,10 @@ def test_a_bundle_takes_one_channel_of_each_norm_group():
 def test_bundles_of_all_layers_go_in_one_order_and_each_layer_keeps_its_best():
     low = Bundles.of(channels(4, 2), torch.tensor([1.0, 2.0, 1.0, 2.0]))  # bundles of 2 worth 1 and 2
     high = Bundles.of(channels(3, 1), torch.tensor([5.0, 3.0, 4.0]))
-    assert [bundles_gone([high, low], ratio) for ratio in (0.2, 0.3, 3 / 7, 0.99)] == [[0, 0], [0, 1], [1, 1], [2, 1]]
-    assert [bundles_gone([high], ratio) for ratio in (0.1, 0.2, 0.5, 0.99)] == [[0], [1], [2], [2]]
+    rooms = [Room(high.site, 1, 2, 1), Room(low.site, 2, 1, 1)]
+    assert [bundles_gone([high, low], rooms, ratio * 7) for ratio in (0.2, 0.3, 3 / 7, 0.99)] == [
+        [0, 0], [0, 1], [1, 1], [2, 1]]
+    assert [Share(rooms[:1], ratio * 3).alone for ratio in (0.1, 0.2, 0.5, 0.99)] == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize("spread", SPREADS)

@@ -10,10 +10,13 @@ import pytest
 from PIL import Image
 
 from pruning.errors import Refused
+from pruning.overlap import Overlap
 from pruning.registry import knob
 from pruning.types import Recipe
+from pruning.work import Looked
 from ui import compare, controls, pairs, report, words
-from ui.plots import cards, importance, layers, markup, mask, pair, speed
+from ui.plots import agreement, cards, importance, layers, markup, mask, pair, speed
+from ui.progress import kept_in, paced
 
 VOCABULARY = [{"name": "red heart", "tags": ["heart", "love"]}, {"name": "cat face", "tags": ["cat", "pet"]},
               {"name": "rocket", "tags": ["space"]}, {"name": "pizza", "tags": ["cheese", "slice"]}]
@@ -317,3 +320,40 @@ def test_every_knob_becomes_a_control():
 def test_a_layer_without_a_threshold_has_a_plain_histogram():
     figure = mask.histogram([0.1, 0.2, 0.4], [3, 5], None)
     assert [trace.name for trace in figure.data] == ["weights"]
+
+
+def test_progress_is_told_at_once_and_to_the_end_but_not_at_every_step():
+    steps = [Looked(i, 1000, "looking at inputs") for i in range(1, 1001)]
+    notes = list(paced(iter(steps)))
+    assert "Looking at inputs, 1 of 1000" in notes[0]
+    assert "1000 of 1000" in notes[-1]
+    assert len(notes) < 100
+    assert '<progress value="1000" max="1000"' in notes[-1]
+
+
+def test_what_work_returns_is_kept_beside_its_progress():
+    def work():
+        yield Looked(1, 1)
+        return "found"
+
+    kept = []
+    assert [event.done for event in kept_in(kept, work())] == [1]
+    assert kept == ["found"]
+
+
+def test_agreement_says_what_chance_would_give():
+    shown = agreement.agreement({"a": Overlap(100, 50, 50, 50), "b": Overlap(100, 0, 0, 0)}, "wanda", "random", "30%")
+    assert "100.0 % is the choice of both" in shown
+    assert "would share 14.3 %" in shown  # 50 and 50 of 200: 12.5 of 87.5
+    assert shown.count('class="row"') == 1  # nothing goes of b
+    assert "Neither" in agreement.agreement({"b": Overlap(100, 0, 0, 0)}, "wanda", "random", "0%")
+
+
+def test_a_layer_shows_at_which_noise_it_matters():
+    row = layers.Layer("mid_block.a", "weight", 10, 3, None, (0.1, 0.2, 0.3), (0.5, 1.0), 0.3)
+    shown = importance.importance([row])
+    assert "By timestep, from little noise to much: 50%, 100%" in shown
+    assert 'class="own-ratio"' in shown
+    assert "Until the plan is made" not in shown
+    assert "known to within 0.20 points" in importance.importance([row], unsure=0.002)
+    assert "data-own" not in importance.importance([row], cut=False)  # N:M has no ratios of single layers

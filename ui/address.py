@@ -2,11 +2,12 @@
 
 Only what differs from the first paint is written, so links stay short. What is read comes from strangers: every value
 is checked here, save for names that the page has to look up anyway (model, component, layer). Knows no gradio. The
-page has one prompt and neither calibration nor a size of its own, and links say nothing of them.
+page has one prompt and no size of its own, and links say nothing of them.
 """
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, replace
+from dataclasses import Field, asdict, dataclass, replace
 from math import isfinite
 from operator import attrgetter
 from reprlib import repr as shortened
@@ -19,8 +20,8 @@ from pruning.images import SAMPLERS
 from pruning.models import BUNDLED
 from pruning.planning import pattern_ratio
 from pruning.registry import checked, knobs
-from pruning.spread import SPREADS
-from pruning.types import Recipe, Shot
+from pruning.spread import OF, SPREADS
+from pruning.types import Calibration, Recipe, Shot
 from pruning.units.catalog import FINDERS
 
 TABS = ("compare", "importance", "masks", "blocks", "speed", "report")
@@ -101,6 +102,27 @@ def overrides(text: str) -> tuple[tuple[str, float], ...]:
     return tuple((glob, share(ratio)) for glob, _, ratio in pairs)
 
 
+def looks(calibration: Calibration | None) -> str:
+    """What a method looks at, as JSON of whatever is not as usual."""
+    usual = Calibration()
+    return json.dumps({name: value for name, value in asdict(calibration or usual).items()
+                       if value != getattr(usual, name)}, separators=(",", ":"))
+
+
+def looked(text: str) -> Calibration | None:
+    """The calibration that ``looks`` wrote. Folders are nobody else's business."""
+    given = json.loads(text)
+    if not isinstance(given, dict) or given.get("source", "bundled") not in ("bundled", "generated", "noise"):
+        raise ValueError(text)
+    try:
+        known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                 for name, value in given.items()}
+        read = Calibration(**known)
+        return None if read == Calibration() else read
+    except TypeError:
+        raise ValueError(text) from None
+
+
 def lone(prompts: tuple[str, ...]) -> str:
     """The prompt; the page has one."""
     (prompt,) = prompts
@@ -133,6 +155,8 @@ OVERRIDES = Kind(lambda pairs: ",".join(f"{glob}={brief(ratio)}" for glob, ratio
 PROMPT = Kind(lone, lambda text: (text,))
 YES = Kind(lambda value: str(int(value)), lambda text: bool(("0", "1").index(text)), "Choose 0 or 1.")
 
+LOOKS = Kind(looks, looked, 'It reads like {"samples": 8}.')
+
 KEYS: dict[str, tuple[str, Kind]] = {  # key -> where it goes, and its kind; links are written in this order
     "model": ("recipe.model", TEXT),
     "component": ("recipe.component", TEXT),
@@ -140,10 +164,14 @@ KEYS: dict[str, tuple[str, Kind]] = {  # key -> where it goes, and its kind; lin
     "pattern": ("recipe.pattern", one_of(PATTERNS)),
     "method": ("recipe.method", Kind(str, method)),
     "ratio": ("recipe.ratio", SHARE),
-    "spread": ("recipe.spread", one_of(SPREADS)),
+    "of": ("recipe.of", one_of(tuple(OF))),
+    "spread": ("recipe.spread", one_of(tuple(name for name in SPREADS if name != "sensitivity"))),  # it is a button
     "protect": ("recipe.protect", GLOBS),
     "only": ("recipe.only", GLOBS),
     "overrides": ("recipe.overrides", OVERRIDES),
+    "most": ("recipe.most", number(float, 0.05, 1)),
+    "update": ("recipe.update", YES),
+    "calibration": ("recipe.calibration", LOOKS),
     "prune-seed": ("recipe.seed", number(int, 0, SEEDS)),
     "prompt": ("shot.prompts", PROMPT),
     "negative": ("shot.negative", TEXT),
@@ -225,6 +253,7 @@ def kinds_of(method: str) -> dict[str, Kind]:
 def values(address: Address) -> dict[str, Any]:
     """An address as one value a key."""
     found = {key: attrgetter(path)(address) for key, (path, _) in KEYS.items()}
+    found["calibration"] = None if found["calibration"] == Calibration() else found["calibration"]
     return found | {f"{OPTION}{name}": value for name, value in address.recipe.options}
 
 

@@ -35,6 +35,10 @@ ${(all => `<fieldset class="choice LOOK">
 WAIT = """() => [{interactive: true, __type__: 'update'},
   '<p class="note" role="status">Waiting for the machine.</p>']"""
 
+# The same for what is looked at in the setup.
+LOOKING = """() => [{visible: true, __type__: 'update'},
+  '<p class="note" role="status">Waiting for the machine.</p>']"""
+
 # Two events fill in ``plan`` and ``pair``; whichever comes last, the mark is right.
 STALE_TEMPLATE = """
 ${plan && pair && plan !== pair ? `<p>The pictures are from an earlier plan.
@@ -259,9 +263,11 @@ document.addEventListener('change', event => { if (event.target.matches?.('#rati
 document.addEventListener('click', event => { if (event.target.closest?.('#ratio button')) settle(50); });
 """
 
-# Rows of layers: a click picks one; the order is the browser's affair.
+# Rows of layers: a click picks one; the order is the browser's affair. While ratios are edited, rows are picked for
+# the slider above them, several at a time; what it says is painted at once, and asked for when it is let go.
 IMPORTANCE = MARKED + """
-let order = 'order';
+let order = 'order', editing = false;
+const picks = new Set();
 const sort = () => {
   const list = element.querySelector('.list');
   if (!list) return;
@@ -275,13 +281,53 @@ const sort = () => {
   element.querySelectorAll('[data-sort]').forEach(
     b => b.setAttribute('aria-pressed', String(b.dataset.sort === order)));
 };
+const chosen = () => [...element.querySelectorAll('[data-site]')].filter(row => picks.has(row.dataset.site));
+const edit = () => {
+  const box = element.querySelector('.editor');
+  if (!box) { editing = false; picks.clear(); return; }
+  box.hidden = !editing;
+  element.querySelector('[data-own]').setAttribute('aria-pressed', String(editing));
+  element.querySelectorAll('[data-pick]').forEach(b => b.hidden = !editing);
+  element.querySelectorAll('[data-site]').forEach(row => row.classList.toggle('chosen', picks.has(row.dataset.site)));
+  const rows = chosen(), range = box.querySelector('input');
+  if (rows.length && document.activeElement !== range) range.value = Math.round(rows[0].dataset.share * 100);
+  box.querySelector('.count').textContent = rows.length ? `${rows.length} picked` : 'Pick layers or blocks below.';
+  range.disabled = box.querySelector('[data-clear]').disabled = !rows.length;
+  box.querySelector('.at').textContent = rows.length ? range.value + ' %' : '';
+};
+const pick = rows => {
+  const all = rows.every(row => picks.has(row.dataset.site));
+  rows.forEach(row => all ? picks.delete(row.dataset.site) : picks.add(row.dataset.site));
+  edit();
+};
+const ask = ratio => trigger('override', {globs: chosen().map(row => row.dataset.glob), ratio});
 element.addEventListener('click', event => {
   const by = event.target.closest('[data-sort]'), row = event.target.closest('[data-site]');
+  const block = event.target.closest('[data-pick]');
   if (by) { order = by.dataset.sort; sort(); }
+  if (event.target.closest('[data-own]')) { editing = !editing; if (!editing) picks.clear(); edit(); }
+  if (event.target.closest('[data-clear]')) ask(null);
+  if (event.target.closest('[data-clear-all]')) { picks.clear(); trigger('override', {globs: ['*'], ratio: null}); }
+  if (block) pick([...element.querySelectorAll(`[data-site][data-block="${block.dataset.pick}"]`)]);
   if (!row) return;
+  if (editing) { pick([row]); return; }
   marked(row.dataset.site);
   trigger('select', {site: row.dataset.site});
   setTimeout(() => document.querySelector(`#layers [data-site="${CSS.escape(row.dataset.site)}"]`)?.focus(), 600);
+});
+element.addEventListener('input', event => {
+  if (!event.target.matches('.editor input')) return;
+  element.querySelector('.at').textContent = event.target.value + ' %';
+  for (const row of chosen()) {
+    row.style.setProperty('--gone', event.target.value + '%');
+    row.querySelector('.figure').textContent = (+event.target.value).toFixed(1) + ' %';
+  }
+});
+let asking = 0; // the keyboard's every step is a change
+element.addEventListener('change', event => {
+  if (!event.target.matches('.editor input')) return;
+  clearTimeout(asking);
+  asking = setTimeout(() => ask(event.target.value / 100), 250);
 });
 document.addEventListener('prunescope-shares', () => { if (order === 'share') sort(); });
 element.addEventListener('keydown', event => {
@@ -293,7 +339,7 @@ element.addEventListener('keydown', event => {
   while (next && !next.matches('[data-site]')) next = next[step];
   if (next) { row.tabIndex = -1; next.tabIndex = 0; next.focus(); }
 });
-watch('value', sort);
+watch('value', () => { sort(); edit(); });
 """
 
 # The line on top: the address of the page as it stands, and the view for a projector.

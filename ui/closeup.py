@@ -59,18 +59,17 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
                         quota=site.quota)
     looked_at = subject(device.pipeline(wanted.model), wanted.component, wanted.seed)
     stored = looked_at.net.get_parameter(site.tensor).detach()
-    weight = site.rows(stored).float().cpu().numpy()
+    weight = site.rows(stored).reshape(-1, site.inputs).float().cpu().numpy()
     if entry is None:
         stays = np.ones(weight.shape, dtype=bool)
     else:
         with device.LOCK:
             ((_, found),) = surgery.kept_masks(looked_at, step, [name])
-        stays = found.cpu().numpy()
+        stays = site.rows(found).reshape(-1, site.inputs).numpy()
     m, lens = 0, dict[str, Any]()
     if wanted.pattern and entry is not None:
         m = spread.parse_pattern(wanted.pattern)[1]
-        (again,) = scored.stream([name])
-        lens = {"micro": microscope.look(site, stored.float(), again.values, wanted.pattern),
+        lens = {"micro": microscope.look(site, stored.float(), scored.whole(name), wanted.pattern),
                 "kernels": tuple((where, kernel_for(site, tuple(stored.shape), dtype, kind, wanted.pattern))
                                  for where, dtype, kind in devices(stored)), "most": ceilings(wanted)}
     across, down = at = at or (0.5, 0.5)

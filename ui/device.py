@@ -7,26 +7,28 @@ numbers and small pictures. One lock serves everyone: it is held for a step at a
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
 
 import pruning
-from pruning import images, models, planning, preview, spread
+from pruning import images, models, planning, preview, samples, sensitivity, spread, surgery
 from pruning.clock import Measured, Turn, machine, threads, turns
 from pruning.errors import Refused
+from pruning.kept import GB, Kept
+from pruning.overlap import Overlap, overlapping
 from pruning.preview import Table, Totals
 from pruning.quality import Divergence, compared, judge_for
 from pruning.scores import Scores
-from pruning.subject import LABELS, components, parts_of, subject
+from pruning.subject import LABELS, components, parts_of, plan_of, subject
 from pruning.types import Plan, Recipe, Shot
 from pruning.units.catalog import why_not
 from pruning.units.site import WEIGHTS
-from ui.kept import GB, Kept
+from pruning.work import Looked, drained
 from ui.pairs import Pair
 from ui.plots.layers import Layer
 from ui.plots.markup import png
@@ -38,7 +40,9 @@ ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", 
 LOCK, LOADING = threading.RLock(), threading.RLock()
 SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(GB // 2), Kept(GB // 64)
 TABLES, QUANTILES = Kept(GB // 64), Kept(GB // 64)
+QUICK = 50_000_000  # weights that are scored while one waits
 CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
+T = TypeVar("T")
 PIPES = Kept(psutil.virtual_memory().total // 2, lambda source: forget(source))
 
 
@@ -58,6 +62,7 @@ class Outlook:
     totals: Totals
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
+    unsure: float = 0.0  # by how much the share of a layer may be off, until the plan is made
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def pipeline(source: str) -> Any:
     if found is not None:  # a download by somebody else must not hold up a model that is there
         return found
     with LOADING:
-        return PIPES.get_or(source, lambda: (pipe := pruning.load(source), nbytes(pipe)))
+        weights = "random" if source in models.SLUGS else "trained"
+        return PIPES.get_or(source, lambda: (pipe := pruning.load(source, weights=weights), nbytes(pipe)))
 
 
 def open_model(source: str) -> Opened:
@@ -108,39 +114,99 @@ def open_model(source: str) -> Opened:
 
 
 def obstacles(source: str, component: str) -> dict[str, str | None]:
-    """Why a component has no units of a kind; None where it has."""
-    net = subject(pipeline(source), component).net
+    """Why a component has no units of a kind, or cannot be looked at; None where it can."""
+    looked_at = subject(pipeline(source), component)
     label = LABELS.get(component, "This model")
-    return {units: why_not(net, units, label) for units in ("weight", "nm", "head", "neuron", "channel", "width")}
+    kinds = {units: why_not(looked_at.net, units, label)
+             for units in ("weight", "nm", "head", "neuron", "channel", "width")}
+    return kinds | {sees: samples.why_not(looked_at, sees) for sees in ("inputs", "gradients")}
 
 
 def recipe(source: str, **asked: Any) -> Recipe:
-    """The checked recipe of what the page asks for."""
-    return planning.request(pipeline(source), **asked)
+    """The checked recipe of what the page asks for. A calibration whose source is open takes the model's usual one."""
+    pipe, looks = pipeline(source), asked.get("calibration")
+    if looks and not looks.source:
+        known = samples.sources(subject(pipe, asked.get("component")))
+        own = looks.prompts and "generated" in known
+        asked["calibration"] = replace(looks, source="generated" if own else (known or [""])[0])
+    return planning.request(pipe, **asked)
+
+
+def quick(wanted: Recipe) -> bool:
+    """Whether scores are there, or can be in no time: those of weights alone, of a small model."""
+    if SCORES.look(wanted.scoring) is not None:
+        return True
+    net = subject(pipeline(wanted.model), wanted.component).net
+    return wanted.calibration is None and sum(p.numel() for p in net.parameters()) < QUICK
+
+
+def looking(wanted: Recipe) -> Iterator[Looked]:
+    """Take the scores of a recipe, step by step; then they are there. Closing the iterator stops the work."""
+    work = planning.scoring(pipeline(wanted.model), wanted)
+    taken = yield from stepwise(work)
+    SCORES.get_or(wanted.scoring, lambda: (taken, taken.nbytes))
+
+
+def stepwise(work: Generator[Looked, None, T]) -> Generator[Looked, None, T]:
+    """Some work of which nobody else is kept waiting for more than a step."""
+    try:
+        while True:
+            with LOCK:
+                event = next(work)
+            yield event
+    except StopIteration as done:
+        return done.value
+
+
+def suggested(wanted: Recipe) -> Generator[Looked, None, tuple[tuple[str, float], ...]]:
+    """Ratios for single layers, by how much the answer misses each when it alone is pruned."""
+    looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
+    wanted = replace(wanted, overrides=())
+    if SCORES.look(wanted.scoring) is None:
+        yield from looking(wanted)
+    found = yield from stepwise(sensitivity.suggesting(looked_at, wanted, scores(wanted)))
+    return found.overrides
+
+
+def agreement(wanted: Recipe, method: str) -> Generator[Looked, None, dict[str, Overlap]]:
+    """How far another method wants the same to go, at the same ratio and spread."""
+    same = ("component", "units", "pattern", "of", "spread", "protect", "only", "seed", "most", "calibration")
+    rival = recipe(wanted.model, method=method, ratio=None if wanted.pattern else wanted.ratio,
+                   overrides=dict(wanted.overrides), **{name: getattr(wanted, name) for name in same})
+    for one in (wanted, rival):
+        if SCORES.look(one.scoring) is None:
+            yield from looking(one)
+    return (yield from stepwise(overlapping(scores(wanted), wanted, scores(rival), rival)))
 
 
 def scores(wanted: Recipe) -> Scores:
     """Scores for a recipe, taken once."""
     pipe = pipeline(wanted.model)
     with LOCK:
-        return SCORES.get_or(wanted.scoring, lambda: (taken := planning.scored(pipe, wanted), taken.nbytes))
+        return SCORES.get_or(wanted.scoring, lambda: (taken := drained(planning.scoring(pipe, wanted)), taken.nbytes))
 
 
 def plan(wanted: Recipe) -> Plan:
     """The plan of a recipe, resolved once."""
     pipe = pipeline(wanted.model)
     with LOCK:
-        return PLANS.get_or(wanted, lambda: (planning.resolved(pipe, wanted, scores(wanted)), 1 << 18))
+        return PLANS.get_or(wanted, lambda: weighed(drained(planning.resolving(pipe, wanted, scores(wanted)))))
 
 
-def pruned(wanted: Recipe) -> Any:
+def weighed(found: Plan) -> tuple[Plan, int]:
+    """A plan and its bytes: those of its masks, and some for the rest."""
+    return found, (1 << 18) + sum(bits.nbytes for bits in found.tensors.values())
+
+
+def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
     """The pruned pipeline of a recipe, made once; only the component that changed takes memory."""
-    def make() -> tuple[Any, int]:
-        made = pruning.apply(pipeline(wanted.model), plan(wanted))
-        return made, nbytes(subject(made, wanted.component).net)
-
-    with LOCK:
-        return PRUNED.get_or(wanted, make)
+    found = PRUNED.look(wanted)
+    if found is None:
+        if SCORES.look(wanted.scoring) is None:
+            yield from looking(wanted)
+        found = yield from stepwise(surgery.applying(pipeline(wanted.model), plan(wanted)))
+        found = PRUNED.get_or(wanted, lambda: (found, nbytes(subject(found, wanted.component).net)))
+    return found
 
 
 def outlook(wanted: Recipe) -> Outlook:
@@ -151,13 +217,15 @@ def outlook(wanted: Recipe) -> Outlook:
     ranks = QUANTILES.get_or(wanted.scoring, lambda: (
         {site.name: preview.quantiles(scored, site) for site in scored.catalog}, 200 * len(scored.catalog.sites)))
     rows = tuple(Layer(site.name, site.kind, site.units, going[site.name],
-                       spread.reason(site, going[site.name], wanted), ranks[site.name]) for site in scored.catalog)
+                       spread.reason(site, going[site.name], wanted), ranks[site.name],
+                       tuple(scored.profiles[site.name].tolist()) if site.name in scored.profiles else (),
+                       spread.ratio_of(site, wanted)) for site in scored.catalog)
     note = ""
     if wanted.units in WEIGHTS:
         note = "The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself."
     elif abs(totals.units - wanted.ratio) > 0.005:
         note = "Units are whole, so layers snap to the nearest step that they have: Masks says where."
-    return Outlook(totals, rows, (note,) if note else ())
+    return Outlook(totals, rows, (note,) if note else (), preview.unsure(scored, wanted))
 
 
 def table(wanted: Recipe) -> Table:
@@ -166,12 +234,15 @@ def table(wanted: Recipe) -> Table:
     return TABLES.get_or(replace(wanted, ratio=0.0), lambda: (preview.table(scored, wanted), 1 << 17))
 
 
-def pair(wanted: Recipe, shot: Shot) -> Iterator[Frame | Pair]:
-    """Both pictures, step by step, and at last the finished pair.
+def pair(wanted: Recipe, shot: Shot) -> Iterator[Looked | Frame | Pair]:
+    """Both pictures, step by step, and at last the finished pair. Before that, what it takes to prune.
 
     Closing the iterator stops the work and leaves the engine as it was.
     """
-    dense, smaller, done = pipeline(wanted.model), pruned(wanted), plan(wanted)
+    dense = pipeline(wanted.model)
+    images.check(dense)
+    smaller = yield from pruned(wanted)
+    done = plan_of(smaller) or plan(wanted)
     sides: dict[str, Side] = {}
     apart, film = Divergence(), list[Moment]()
     clocks: dict[str, list[float]] = {"dense": [], "pruned": []}
@@ -217,7 +288,8 @@ def trim() -> None:
 
 def measured(old: Pair, repeats: int) -> Iterator[Turn | Pair]:
     """The pair's models on the clock, a whole run at a time, and at last the pair with what was measured."""
-    dense, smaller, done = pipeline(old.recipe.model), pruned(old.recipe), plan(old.recipe)
+    dense, smaller = pipeline(old.recipe.model), drained(pruned(old.recipe))
+    done = plan_of(smaller) or plan(old.recipe)
     shot = replace(old.shot, steps=min(old.shot.steps, CLOCKED))
     runs = turns(dense, smaller, shot, repeats)
     while True:

@@ -1,11 +1,20 @@
-"""Importance: every layer's scores in execution order, and what goes of each. A picked layer opens in Masks."""
+"""Importance: every layer's scores in execution order, and what goes of each. A picked layer opens in Masks.
+
+Below them: whether another method would want the same to go.
+"""
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
 
 import gradio as gr
 
 from ui import clicks
+from ui.controls import choice
+from ui.plots import agreement
 from ui.plots import importance as plots
+
+Own = tuple[tuple[str, float], ...]
 
 
 @dataclass
@@ -13,8 +22,29 @@ class Importance:
     """The components of the tab."""
 
     rows: gr.HTML
+    suggest: gr.Button
+    rival: gr.HTML
+    agree: gr.Button
+    agreement: gr.HTML
 
 
-def build() -> Importance:
+def build(methods: list[dict[str, Any]]) -> Importance:
     """The tab."""
-    return Importance(gr.HTML(plots.importance(()), js_on_load=clicks.IMPORTANCE, elem_id="importance"))
+    rows = gr.HTML(plots.importance(()), js_on_load=clicks.IMPORTANCE, elem_id="importance")
+    suggest = gr.Button("Suggest ratios: prune one layer at a time, see how much the answer misses it", size="sm",
+                        elem_id="suggest")
+    with gr.Accordion("Do methods agree?", open=False):
+        rival = choice("Compare with", methods, "random", elem_id="rival")
+        agree = gr.Button("Compare their masks", size="sm", elem_id="agree")
+        shown = gr.HTML(agreement.EMPTY, elem_id="agreement")
+    return Importance(rows, suggest, rival, agree, shown)
+
+
+def overridden(own: Own, event: gr.EventData) -> Own:
+    """The ratios of single layers after an edit; one for a block takes the place of those inside it."""
+    globs = list(event.globs)
+    left = tuple((glob, ratio) for glob, ratio in own if not any(fnmatchcase(glob, other) for other in globs))
+    if event.ratio is None:
+        return left
+    return tuple(sorted((*left, *((glob, round(float(event.ratio), 4)) for glob in globs))))
+

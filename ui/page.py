@@ -13,15 +13,19 @@ from pruning.models import BUNDLED
 from pruning.preview import RATIOS, Table, Totals
 from pruning.types import Recipe, Shot
 from pruning.units.site import WEIGHTS
+from pruning.work import Looked
 from ui import address, clicks, closeup, compare, device, importance, masks, report, setup, speed
 from ui.controls import option
 from ui.pairs import History, Pair
+from ui.plots import agreement as agreement_plots
 from ui.plots import cards, layers
 from ui.plots import importance as importance_plots
 from ui.plots.markup import tag, text
+from ui.progress import kept_in, noted, paced
 
 TITLE = "Prunescope"
 TABS = {"compare": "Compare", "importance": "Importance", "masks": "Masks", "speed": "Speed", "report": "Report"}
+LINKED = 24  # own ratios of layers that a link can hold
 REMEMBERED = 50  # requests that Undo goes back through
 
 
@@ -53,7 +57,7 @@ def page() -> gr.Blocks:
                     with gr.Tab(TABS["compare"], id="compare"):
                         pair = compare.build(prompt)
                     with gr.Tab(TABS["importance"], id="importance", render_children=True):
-                        rows = importance.build()
+                        rows = importance.build(setup.method_options("weight", {}))
                     with gr.Tab(TABS["masks"], id="masks", render_children=True):
                         mask = masks.build()
                     with gr.Tab(TABS["speed"], id="speed", render_children=True):
@@ -100,13 +104,14 @@ class Page:
         asked, pair, mask = self.asked, self.pair, self.mask
         self.outlook = (self.refreshed, [asked.trail, asked.sent, mask.picked, *asked.inputs], [
             asked.achieved, asked.problem, mask.layers, self.rows.rows, pair.stale, asked.family, asked.inner,
-            asked.method, asked.explained, asked.pattern, asked.share, asked.spread, asked.seed,
-            *asked.groups.values(), asked.trail, asked.sent, asked.undo])
+            asked.method, asked.explained, asked.pattern, asked.share, asked.spread, asked.seed, asked.looks,
+            asked.update, *asked.groups.values(), asked.trail, asked.sent, asked.undo, asked.wanted, asked.again])
         self.look = (self.looked, [mask.picked, mask.place, *asked.inputs], [mask.detail, mask.histogram])
         self.addressed = (self.query, [self.tab, mask.picked, *pair.inputs, *asked.inputs], self.link)
         self.help = (compare.help_with, [pair.prompt, asked.source], pair.unknown)
         self.open = (opened, [asked.source, asked.component], [self.top, asked.component, asked.load_problem])
         self.wire_setup()
+        self.wire_looking()
         self.wire_views()
         self.wire_pair()
         self.wire_clock()
@@ -123,7 +128,9 @@ class Page:
                                                          asked.load_problem], **VIEW))
         gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
                asked.spread.input, asked.achieved.select, asked.protect.blur, asked.protect.submit, asked.only.blur,
-               asked.only.submit, asked.seed.change, *(c.change for c in asked.options.values())],
+               asked.only.submit, asked.seed.change, asked.of.input, asked.most.change, asked.update.input,
+               *(c.input if isinstance(c, gr.HTML) else c.change for c in asked.shown.values()),
+               *(c.change for c in asked.options.values())],
               *self.outlook, **NEWEST).then(*self.look, **NEWEST).then(*self.addressed, **NEWEST)
         self.ready(asked.undo.click(self.undone, [asked.trail], [*self.request, asked.trail], **VIEW))
         # Loading has a queue of its own: a download must not hold up those who draw.
@@ -132,6 +139,29 @@ class Page:
         self.ready(gr.on([asked.load.click, asked.named.submit], load_model, [asked.named, asked.source],
                          [asked.source, asked.load_problem], concurrency_id="load", concurrency_limit=1,
                          api_name="load", api_visibility="private"))
+
+    def wire_looking(self) -> None:
+        """Looking at data takes a while: it says how far it is, and can be stopped. Scores, suggestions, agreement."""
+        asked, rows = self.asked, self.rows
+        begin = {"js": clicks.LOOKING, **VIEW}
+        looking = gr.on([asked.wanted.change, asked.again.click], self.looking, [asked.wanted, *asked.inputs],
+                        [asked.looking, asked.halt, asked.again], concurrency_limit=2, show_progress="hidden",
+                        api_visibility="private")
+        looking.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
+            *self.outlook, **VIEW).then(*self.look, **VIEW).then(*self.addressed, **VIEW)
+        rows.suggest.click(None, None, [asked.halt, asked.looking], **begin)
+        suggesting = rows.suggest.click(self.suggesting, [asked.own, *asked.inputs],
+                                        [asked.looking, asked.halt, asked.own], api_name="suggest", **ALONE)
+        suggesting.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
+            *self.outlook, **VIEW).then(*self.look, **VIEW).then(*self.addressed, **VIEW)
+        rows.agree.click(None, None, [asked.halt, asked.looking], **begin)
+        agreeing = rows.agree.click(self.agreeing, [rows.rival, *asked.inputs],
+                                    [asked.looking, asked.halt, rows.agreement], api_name="agreement", **ALONE)
+        agreeing.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
+            *self.outlook, **VIEW)
+        gr.on([asked.halt.click], None, cancels=[looking, suggesting, agreeing], **VIEW)
+        rows.rows.override(importance.overridden, [asked.own], [asked.own], **VIEW).then(*self.outlook, **NEWEST).then(
+            *self.look, **NEWEST).then(*self.addressed, **NEWEST)
 
     def wire_views(self) -> None:
         """Tabs, layers, places in a mask."""
@@ -191,15 +221,21 @@ class Page:
         source, request = self.asked.asked(read)
         width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
         shape: list[Any] = [gr.skip()] * 3
+        wanted, seen, problem = None, None, ""
         try:
             reasons = device.obstacles(source, request["component"])
             shape = [gr.HTML(options=setup.family_options(reasons)),
                      gr.HTML(options=setup.inner_options(reasons), visible=width),
-                     gr.HTML(options=setup.method_options(request["units"]))]
+                     gr.HTML(options=setup.method_options(request["units"], reasons))]
             recipe = device.recipe(source, **request)
-            seen = device.outlook(recipe)
-        except Refused as error:  # figures of another request would mislead
-            figures = ["", alert(error), layers.layers(()), importance_plots.importance(()), gr.HTML(plan="")]
+            if device.quick(recipe):
+                seen = device.outlook(recipe)
+            else:
+                wanted = recipe.scoring
+        except Refused as error:
+            problem = alert(error)
+        if seen is None:  # figures of another request would mislead
+            figures = ["", problem, layers.layers(()), importance_plots.importance(()), gr.HTML(plan="")]
             sent = None
             trail = trail if trail[-1:] == (None,) else (*trail, None)
         else:
@@ -211,16 +247,71 @@ class Page:
             else:
                 of = "" if nm else table(device.table(recipe), [row.name for row in seen.layers])
                 figures = [gr.HTML(value=bars, now="", table=of), "", layers.layers(seen.layers, picked),
-                           importance_plots.importance(seen.layers, picked, cut=not nm), gr.HTML(plan=recipe.digest)]
+                           importance_plots.importance(seen.layers, picked, cut=not nm, unsure=seen.unsure),
+                           gr.HTML(plan=recipe.digest)]
             sent = apart
             trail = trail if trail[-1:] == (recipe,) else (*trail, recipe)[-REMEMBERED:]
         family = "width" if width else request["units"]
         return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
                 gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Group(visible=not nm),
-                gr.HTML(options=setup.SPREAD_OPTIONS, visible=not nm),
+                gr.HTML(options=setup.spread_options(request["units"]), visible=not nm),
                 gr.Number(visible=setup.seeded(request["method"])),
+                gr.Group(visible=setup.looks_at_data(request["method"], request["update"])),
+                gr.Checkbox(visible=not width),
                 *(gr.Group(visible=owner == request["method"]) for owner in self.asked.groups),
-                trail, sent, gr.Button(interactive=len(trail) > 1)]
+                trail, sent, gr.Button(interactive=len(trail) > 1), wanted,
+                gr.skip() if wanted else gr.Button(visible=False)]
+
+    def looking(self, wanted: Recipe | None, *read: Any) -> Iterator[list[Any]]:
+        """Take the scores that the setup asks for."""
+        if wanted is None:
+            yield ["", gr.Button(visible=False), gr.Button(visible=False)]
+            return
+        source, request = self.asked.asked(read)
+        try:
+            for note in paced(device.looking(device.recipe(source, **request))):
+                yield [note, gr.Button(visible=True), gr.Button(visible=False)]
+        except Refused as error:
+            yield [alert(error), gr.Button(visible=False), gr.Button(visible=True)]
+            return
+        yield ["", gr.Button(visible=False), gr.Button(visible=False)]
+
+    def looked_at(self, note: str) -> list[Any]:
+        """Looking has ended: done, refused, or stopped, which is said."""
+        stopped = bool(note) and "alert" not in note
+        if stopped:
+            note = tag("p", "Stopped; nothing was changed.", class_="hint", role="status")
+        return [note, gr.Button(visible=False), gr.Button(visible=True) if stopped else gr.skip()]
+
+    def suggesting(self, own: importance.Own, *read: Any) -> Iterator[list[Any]]:
+        """Ratios for single layers that the answer bears best; they stay editable."""
+        source, request = self.asked.asked(read)
+        on, off = gr.Button(visible=True), gr.Button(visible=False)
+        try:
+            if request["units"] == "nm":
+                raise Refused("N:M removes the same share everywhere.", "Choose Weights or Width to suggest ratios.")
+            found: list[Any] = []
+            work = device.suggested(device.recipe(source, **request | {"spread": "sensitivity"}))
+            for note in paced(kept_in(found, work)):
+                yield [note, on, gr.skip()]
+        except Refused as error:
+            yield [alert(error), off, gr.skip()]
+            return
+        yield ["", off, found[0]]
+
+    def agreeing(self, rival: str, *read: Any) -> Iterator[list[Any]]:
+        """Whether another method wants the same to go."""
+        source, request = self.asked.asked(read)
+        on, off = gr.Button(visible=True), gr.Button(visible=False)
+        try:
+            recipe, found = device.recipe(source, **request), list[Any]()
+            for note in paced(kept_in(found, device.agreement(recipe, rival))):
+                yield [note, on, gr.skip()]
+        except Refused as error:
+            yield [alert(error), off, gr.skip()]
+            return
+        asked = recipe.pattern or f"{recipe.ratio:.0%}"
+        yield ["", off, agreement_plots.agreement(found[0], recipe.method, rival, asked)]
 
     def undone(self, trail: tuple[Recipe | None, ...]) -> list[Any]:
         """The setup as it was before the last change; prompt and pair stay."""
@@ -248,9 +339,6 @@ class Page:
         except Refused as error:
             return [*blank, alert(error)]
         recipe, note = wanted.recipe, ""
-        if recipe.overrides:
-            note = tag("p", "The link has ratios of its own for some layers. This page has no controls for them, so "
-                       "they were left out.", class_="hint")
         if device.PUBLIC and recipe.model not in (*BUNDLED, *device.ALLOWED):
             return [*blank, alert(Refused("The link is about a model that this public page does not run.",
                                           "Duplicate the Space, or run it on your machine."))]
@@ -268,6 +356,8 @@ class Page:
         shots, read = values[: len(self.pair.inputs)], values[len(self.pair.inputs) :]
         source, request = self.asked.asked(read)
         if Path(source).exists():  # a folder of this machine is nobody else's business
+            return gr.skip()
+        if len(request.get("overrides", ())) > LINKED:
             return gr.skip()
         try:
             return address.query(device.recipe(source, **request), compare.shot(shots), tab=tab, layer=picked)
@@ -297,7 +387,9 @@ class Page:
             source, request = self.asked.asked(read)
             shot = compare.shot(shots)
             for event in device.pair(device.recipe(source, **request), shot):
-                if isinstance(event, device.Frame):
+                if isinstance(event, Looked):
+                    yield [*same, noted(event, "Preparing the pruned model: "), gr.skip(), True]
+                elif isinstance(event, device.Frame):
                     yield [compare.running(event, shot), *same[1:], "", gr.skip(), True]
                 else:
                     history = history.added(event)

@@ -15,7 +15,9 @@ from typing import Any
 import pruning
 from pruning.criteria import CRITERIA
 from pruning.errors import Refused
-from pruning.flags import DRAW, REQUEST, Flag, method_knobs, spelled
+from pruning.flags import DRAW, LOAD, OF_CALIBRATION, REQUEST, Flag, spelled
+from pruning.flags import asked as known_flags
+from pruning.models import SLUGS
 from pruning.subject import DENOISERS
 from pruning.types import SCHEMA, Calibration, Recipe, Shot
 
@@ -58,7 +60,7 @@ def python(recipe: Recipe, shot: Shot) -> str:
     return f"""\
 import pruning
 
-pipe = pruning.load({literal(recipe.model)})
+pipe = {call("pruning.load", literal(recipe.model), **loading(recipe.model))}
 plan = {call("pruning.plan", "pipe", **asked(recipe))}
 smaller = pruning.apply(pipe, plan)  # a new pipeline; the dense one stays as it was
 print(pruning.report(pipe, smaller, plan).to_dict())
@@ -69,6 +71,11 @@ for side, model in (("dense", pipe), ("pruned", smaller)):
     for i, image in enumerate(drawn.images):
         image.save(f"{{side}}_{{i}}.png")
 """
+
+
+def loading(model: str) -> dict[str, str]:
+    """How a model is loaded, beside its name: an architecture has no trained weights."""
+    return {"weights": "random"} if model in SLUGS else {}
 
 
 def call(name: str, *given: str, **named: Any) -> str:
@@ -99,14 +106,22 @@ def command(recipe: Recipe, shot: Shot) -> str:
         Refused: the command line cannot say this; the sentence names what.
     """
     model, out = word(recipe.model), f"out/{recipe.digest[:8]}"
-    prune = ["prune", model, *options(asked(recipe), REQUEST | method_knobs()), "-o", out]
-    compare = ["compare", model, out, *options({"prompts": shot.prompts} | changed(shot), DRAW), "-o", f"{out}-pair"]
+    wanted = asked(recipe)
+    looks = wanted.pop("calibration", None)
+    wanted |= {OF_CALIBRATION + name: value for name, value in changed(looks).items()} if looks else {}
+    load = loading(recipe.model)
+    prune = ["prune", model, *options(load | wanted, LOAD | known_flags()), "-o", out]
+    compare = ["compare", model, out, *options(load | {"prompts": shot.prompts} | changed(shot), LOAD | DRAW),
+               "-o", f"{out}-pair"]
     return "".join(f"python -m pruning {' '.join(words)}\n" for words in (prune, compare))
 
 
 def options(values: Mapping[str, Any], known: Mapping[str, Flag]) -> Iterator[str]:
     """Values as flags, in the way in which ``pruning.flags`` reads them."""
     for name, value in values.items():
+        if value is True:
+            yield f"--{spelled(name)[0]}"
+            continue
         if name not in known:
             raise Refused(f"The command line has no word for {name} yet.", SCRIPT)
         for one in spoken(value):
@@ -122,7 +137,7 @@ def spoken(value: Any) -> list[str]:
         case dict():
             return [f"{glob}={ratio}" for glob, ratio in value.items()]
         case tuple():
-            return [*value] or ["none"]
+            return [*map(str, value)] or ["none"]
     return [str(value)]
 
 

@@ -1,7 +1,7 @@
 """Setup: model, component, what kind of unit, which method, how much. Everything on the left of the page."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -9,7 +9,8 @@ import gradio as gr
 from pruning import DEFAULT, methods
 from pruning.criteria import CRITERIA
 from pruning.models import BUNDLED
-from pruning.types import Recipe
+from pruning.planning import sees
+from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS
 from ui import clicks, controls, device
 from ui.address import PATTERNS
@@ -18,8 +19,9 @@ from ui.controls import choice, option, slider
 FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "All three"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
 PATTERN_OPTIONS = [option(pattern, pattern) for pattern in PATTERNS]
-SPREAD_OPTIONS = [option("layer", "Every layer alike", "each loses the same share"),
-                  option("global", "All layers together", "the lowest scores go, wherever they are")]
+OF_OPTIONS = [option("units", "Units"), option("params", "Params"), option("macs", "MACs")]
+SOURCES = [option("", "Default"), option("bundled", "Bundled"), option("generated", "Drawn"), option("noise", "Noise")]
+LOOKS = Calibration()
 EXPLAINED = {
     "weight": "Removed weights become zero. The file and the clock stay as they are unless a kernel skips zeros.",
     "nm": "Of each M neighbours along the input channels, N stay. Sparse tensor cores read 2:4.",
@@ -50,6 +52,12 @@ class Setup:
     protect: gr.Textbox
     only: gr.Textbox
     seed: gr.Number
+    of: gr.HTML
+    most: gr.Slider
+    update: gr.Checkbox
+    own: gr.State  # ratios of single layers: (glob, ratio) pairs
+    looks: gr.Group
+    shown: dict[str, Any]  # what a method that sees data looks at, by the field of ``Calibration``
     groups: dict[str, gr.Group]
     options: dict[tuple[str, str], Any]
     achieved: gr.HTML
@@ -57,34 +65,58 @@ class Setup:
     undo: gr.Button
     trail: gr.State  # recipes that were asked for, the newest last; None where the request could not be
     sent: gr.State  # the recipe whose table the browser has
+    wanted: gr.State  # the scores that are to be taken, as the part of a recipe that they depend on
+    looking: gr.HTML  # how far that is
+    halt: gr.Button
+    again: gr.Button
 
     @property
     def inputs(self) -> list[Any]:
         """The components that a request is read from, in the order in which ``asked`` takes their values."""
         return [self.source, self.component, self.family, self.inner, self.method, self.pattern, self.ratio,
-                self.spread, self.protect, self.only, self.seed, *self.options.values()]
+                self.spread, self.protect, self.only, self.seed, self.of, self.most, self.update, self.own,
+                *self.shown.values(), *self.options.values()]
 
     def asked(self, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
         """(model, keywords of ``pruning.plan``) of the components' values."""
-        source, component, family, inner, method, pattern, ratio, spread, protect, only, seed, *rest = values
+        (source, component, family, inner, method, pattern, ratio, spread, protect, only, seed, of, most, update, own,
+         *rest) = values
+        looks, rest = rest[: len(self.shown)], rest[len(self.shown) :]
         units = inner if family == "width" else family
         options = {name: value for (owner, name), value in zip(self.options, rest, strict=True) if owner == method}
-        request = {"method": method, "component": component, "units": units, "spread": spread,
-                   "protect": globs(protect), "only": globs(only), "seed": int(seed or 0) if seeded(method) else 0,
-                   **options}
+        request = {"method": method, "component": component, "units": units, "protect": globs(protect),
+                   "only": globs(only), "seed": int(seed or 0) if seeded(method) else 0,
+                   "update": bool(update) and units in WEIGHTS,
+                   "calibration": calibration(dict(zip(self.shown, looks, strict=True))), **options}
         if units == "nm":
-            return source, request | {"pattern": pattern, "spread": "layer"}
-        return source, request | {"ratio": None if ratio is None else ratio / 100}
+            return source, request | {"pattern": pattern}
+        return source, request | {"ratio": None if ratio is None else ratio / 100, "of": of, "overrides": dict(own),
+                                  "spread": "layer" if spread == "row" and units != "weight" else spread,
+                                  "most": None if most is None else most / 100}
+
+
+def calibration(read: Mapping[str, Any]) -> Calibration | None:
+    """What the controls ask a method to look at; None where all of them are as usual. The source may stay open, ""."""
+    source, guidance, samples, seed = (read[key] for key in ("source", "guidance", "samples", "seed"))
+    steps: Any = tuple(int(step) if step.isdigit() else step for step in globs(read["timesteps"]))  # checked later
+    prompts = tuple(filter(None, map(str.strip, (read["prompts"] or "").splitlines())))
+    asked = Calibration(prompts, LOOKS.samples if samples is None else int(samples), steps, float(guidance or 0),
+                        int(seed or 0), source)
+    return None if asked == replace(LOOKS, source="") else asked
 
 
 def restored(asked: Setup, recipe: Recipe) -> list[Any]:
     """Values for ``Setup.inputs`` that ask for a recipe again; what it says nothing of stays as it is."""
     width = recipe.units not in WEIGHTS
-    options = dict(recipe.options)
+    options, looks = dict(recipe.options), recipe.calibration or LOOKS
+    shown = {"source": "" if looks.source == LOOKS.source else looks.source, "samples": looks.samples,
+             "prompts": "\n".join(looks.prompts), "timesteps": ", ".join(map(str, looks.timesteps)),
+             "guidance": looks.guidance, "seed": looks.seed}
     return [recipe.model, recipe.component, "width" if width else recipe.units,
             recipe.units if width else gr.skip(), recipe.method, recipe.pattern or gr.skip(),
             gr.skip() if recipe.pattern else round(recipe.ratio * 100, 10), recipe.spread, ", ".join(recipe.protect),
-            ", ".join(recipe.only), recipe.seed,
+            ", ".join(recipe.only), recipe.seed, recipe.of, round(recipe.most * 100, 10), recipe.update,
+            recipe.overrides, *(shown[name] for name in asked.shown),
             *(options.get(name, gr.skip()) if owner == recipe.method else gr.skip() for owner, name in asked.options)]
 
 
@@ -110,15 +142,29 @@ def model_options() -> list[dict[str, Any]]:
     rows = [option(name, name, "bundled, runs at once") for name in BUNDLED]
     if device.PUBLIC:
         return rows + [option(name, name, "from the Hugging Face hub") for name in device.ALLOWED]
-    return [*rows, option(OTHER, "Other…", "from the Hugging Face hub or a folder")]
+    return [*rows, option(OTHER, "Other…", "hub, folder, or an architecture such as sd-1.5")]
 
 
-def method_options(units: str) -> list[dict[str, Any]]:
-    """The methods as choices, greyed out where they do not score such units."""
+def spread_options(units: str) -> list[dict[str, Any]]:
+    """How the ratio is divided, greyed out where it cannot be."""
+    rows = None if units == "weight" else "Only single weights have rows."
+    return [option("layer", "Every layer alike", "each loses the same share"),
+            option("row", "Every row alike", "each output of a layer loses the same share", rows),
+            option("isomorphic", "Layers of one kind together", "ranked among their like in other blocks"),
+            option("global", "All layers together", "the lowest scores go, wherever they are")]
+
+
+def looks_at_data(method: str, update: bool) -> bool:
+    """Whether a request needs samples to look at."""
+    return update or sees(CRITERIA[method]) != "weights"
+
+
+def method_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """The methods as choices, greyed out where they do not score such units or, by ``blind``, cannot see the data."""
     rows = []
     for row in methods():
         part = CRITERIA[row.name]
-        off = None if units in row.units else f"{row.name} does not score {units}."
+        off = blind.get(sees(part)) if units in row.units else f"{row.name} does not score {units}."
         rows.append(option(row.name, row.name.capitalize(), (part.__doc__ or "").strip().splitlines()[0], off))
     return rows
 
@@ -148,21 +194,46 @@ def build() -> Setup:
         family = choice("Family", family_options({}), "weight", look="tabs", elem_id="family")
         explained = gr.HTML(f'<p class="hint">{EXPLAINED["weight"]}</p>')
         inner = choice("Units", inner_options({}), "width", look="tabs", elem_id="inner", visible=False)
-        method = choice("Method", method_options("weight"), "magnitude", elem_id="method")
+        method = choice("Method", method_options("weight", {}), "magnitude", elem_id="method")
         groups, options = controls.of_methods(CRITERIA)
         pattern = choice("Pattern", PATTERN_OPTIONS, "2:4", look="tabs", elem_id="pattern",
                          visible=False)
         with gr.Group() as share:
             ratio = slider(0, 95, 30, step=1, label="Remove, %", elem_id="ratio", buttons=["reset"])
+            of = choice("Percent of", OF_OPTIONS, "units", look="tabs", elem_id="of")
         achieved = gr.HTML("", js_on_load=clicks.ACHIEVED, table="", now="", elem_id="achieved")
         problem = gr.HTML("", elem_classes="problem", elem_id="setup-problem")
-        spread = choice("Spread", SPREAD_OPTIONS, "layer", elem_id="spread")
+        looking = gr.HTML("", elem_id="looking")
+        with gr.Row():
+            halt = gr.Button("Stop", size="sm", elem_id="stop-looking", visible=False)
+            again = gr.Button("Look at the data", size="sm", elem_id="look-again", visible=False)
+        spread = choice("Spread", spread_options("weight"), "layer", elem_id="spread")
+        with gr.Group(visible=False) as looks, gr.Accordion("What the method looks at", open=False):
+            shown = looked_at()
+        update = gr.Checkbox(False, label="Adjust the weights that stay", elem_id="update",
+                             info="They make up for those that go (OBS, no training). Takes a while at Generate.")
         with gr.Accordion("Advanced: protected layers", open=False):
             protect = gr.Textbox(", ".join(DEFAULT), label="Protected layers", elem_id="protect",
                                  info="Patterns on module names, between commas. Empty releases all.")
             only = gr.Textbox("", label="Only these layers", elem_id="only", placeholder="up_blocks.*",
                               info="Empty means all that are not protected.")
+            most = slider(5, 100, 100, step=1, label="At most of one layer, %", elem_id="most")
             seed = gr.Number(0, label="Seed of the method", precision=0, elem_id="prune-seed", visible=False)
     return Setup(source, model, named, load, load_problem, other, component, family, explained, inner, method, pattern,
-                 share, ratio, spread, protect, only, seed, groups, options, achieved, problem, undo, gr.State(()),
-                 gr.State(None))
+                 share, ratio, spread, protect, only, seed, of, most, update, gr.State(()), looks, shown, groups,
+                 options, achieved, problem, undo, gr.State(()), gr.State(None), gr.State(None), looking, halt, again)
+
+
+def looked_at() -> dict[str, Any]:
+    """The controls of a calibration, by the field that they fill."""
+    return {
+        "source": choice("Samples", SOURCES, "", look="tabs", elem_id="samples-from"),
+        "samples": slider(1, 64, LOOKS.samples, step=1, label="How many samples", elem_id="samples"),
+        "prompts": gr.Textbox("", label="Prompts", lines=2, elem_id="calibration-prompts",
+                              info="One a line. Empty: the model's own captions."),
+        "timesteps": gr.Textbox("", label="Timesteps", elem_id="calibration-timesteps",
+                                info="Between commas. Empty: evenly over all."),
+        "guidance": slider(0, 10, 0, step=0.5, label="Guidance", elem_id="calibration-guidance",
+                           info="Above 1, each sample is shown with its prompt and without."),
+        "seed": gr.Number(0, label="Seed of the samples", precision=0, elem_id="calibration-seed"),
+    }

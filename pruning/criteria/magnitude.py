@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from pruning.criteria import CRITERIA
 from pruning.registry import knob
 from pruning.scores import SiteScores
@@ -20,13 +22,19 @@ class Magnitude:
 
     paper: ClassVar = "arXiv:1506.02626"
     units: ClassVar = ("weight", "nm", "head", "neuron", "channel", "width")
+    sees: ClassVar = "weights"
     norm: str = knob("l1", "mean of absolute values, or of squares (for single weights both rank alike)",
                      choices=("l1", "l2"))
 
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
         """Score site by site."""
+        def size(name: str) -> Tensor:
+            weight = subject.net.get_parameter(name).detach()
+            return weight.abs() if self.norm == "l1" else weight.float().square()
+
         for site in catalog:
-            if site.kind in WEIGHTS or self.norm == "l1":
-                yield SiteScores(site, site.score(subject.net, lambda w: w.abs()))
+            if site.kind in WEIGHTS:  # squares rank alike
+                for start, weight in site.pieces(subject.net.get_parameter(site.tensor).detach()):
+                    yield SiteScores(site, weight.float().abs(), start)
             else:
-                yield SiteScores(site, site.score(subject.net, lambda w: w.float().square()))
+                yield SiteScores(site, site.mean(size))

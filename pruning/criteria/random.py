@@ -22,6 +22,7 @@ class Random:
 
     paper: ClassVar = ""
     units: ClassVar = ("weight", "nm", "head", "neuron", "channel", "width")
+    sees: ClassVar = "weights"
     seeded: ClassVar = True
 
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
@@ -29,5 +30,8 @@ class Random:
         for site in catalog:
             seed = zlib.crc32(f"{subject.seed} {site.name}".encode())  # 32 bits: the generator drops the rest
             draw = torch.Generator().manual_seed(seed)
-            shape = (site.units // site.inputs, site.inputs) if site.kind in WEIGHTS else (site.units,)
-            yield SiteScores(site, torch.rand(shape, generator=draw))
+            if site.kind in WEIGHTS:
+                for start, weight in site.pieces(subject.net.get_parameter(site.tensor)):
+                    yield SiteScores(site, torch.rand(weight.shape, generator=draw), start)
+            else:
+                yield SiteScores(site, torch.rand(site.units, generator=draw))

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from torch import nn
 
 from pruning.costs import Costs, Example, trace
 from pruning.errors import Refused
 from pruning.units import channel, head, neuron, weight
-from pruning.units.site import Site
+from pruning.units.site import WEIGHTS, Site
 
 WIDTH = ("head", "neuron", "channel")
 FINDERS: dict[str, Callable[[nn.Module], Iterator[Site]]] = {
@@ -37,6 +38,19 @@ class Catalog:
     def count(self, kept: Mapping[str, int]) -> tuple[int, int]:
         """(params, MACs) when each named width site keeps so many units; the others stay whole."""
         return self.costs.count({self.sites[name]: n for name, n in kept.items()})
+
+    def worth(self, site: Site, of: str) -> int:
+        """What one unit of a site counts: 1, its parameters, or its MACs. What is inside a layer adds up."""
+        if of == "units":
+            return 1
+        if site.kind in WEIGHTS:
+            return 1 if of == "params" else self.costs.uses.get(site.tensor, 0)
+        owned = {m: prod(self.costs.shapes[m.tensor]) // self.costs.shapes[m.tensor][m.axis] * m.size
+                 for m in site.members}
+        if of == "params":
+            return sum(owned.values())
+        between = self.costs.attention.get(site.module, 0) // site.units if site.kind == "head" else 0
+        return between + sum(count * self.costs.uses.get(m.tensor, 0) for m, count in owned.items())
 
 
 def why_not(net: nn.Module, units: str, component: str) -> str | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 WEIGHTS = ("weight", "nm")
+PIECE = 1 << 18  # weights that are looked at together: 1 MB of float32, which stays in the cache
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Member:
 class Site:
     """A place where units of one kind stand.
 
-    A weight site is one tensor, seen as ``rows`` x ``inputs``: a convolution's rows are (output, kernel row, kernel
-    column), so that neighbours along a row are input channels. A width site is a set of coupled ``members``.
+    A weight site is one tensor, seen as (*rows, inputs): a convolution's rows are (output, kernel row, kernel column),
+    so that neighbours along a row are input channels. A width site is a set of coupled ``members``.
     ``quota`` is the number of norm groups that must lose equally many channels. ``module`` is what is counted for it.
     """
 
@@ -55,24 +56,28 @@ class Site:
         return self.name.rsplit("#", 1)[0]
 
     def rows(self, weight: Tensor) -> Tensor:
-        """A weight as (rows, inputs): neighbours along a row are input channels."""
-        return weight.movedim(1, -1).reshape(-1, self.inputs) if weight.ndim > 2 else weight
+        """A weight as (*rows, inputs), a view: neighbours along the last axis are input channels."""
+        return weight.movedim(1, -1)
 
-    def unrows(self, rows: Tensor, shape: torch.Size) -> Tensor:
-        """The way back from ``rows`` to the weight's own shape."""
-        if len(shape) == 2:
-            return rows
-        return rows.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+    def unrows(self, rows: Tensor) -> Tensor:
+        """The way back from ``rows`` to the weight's own axes, a view."""
+        return rows.movedim(-1, 1)
 
-    def score(self, net: nn.Module, each: Callable[[Tensor], Tensor]) -> Tensor:
-        """A score per unit from a score per weight: (rows, inputs), or (units,) as the mean over what a unit owns."""
-        if self.kind in WEIGHTS:
-            return self.rows(each(net.get_parameter(self.tensor).detach()).float())
+    def pieces(self, weight: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The rows of a weight in pieces of about ``PIECE`` weights: (the first output channel, (*rows, inputs))."""
+        outputs = max(1, PIECE * len(weight) // max(1, weight.numel()))
+        for start in range(0, len(weight), outputs):
+            yield start, self.rows(weight[start : start + outputs])
+
+    def mean(self, value: Callable[[str], Tensor]) -> Tensor:
+        """A score per larger unit, (units,): the mean of a value per weight over what a unit owns.
+
+        ``value`` gives the values of a tensor by its name, in the tensor's shape.
+        """
         total, owned = torch.zeros(self.units), 0
         for member in self.members:
-            value = each(net.get_parameter(member.tensor).detach()).float().cpu()
-            span = value.movedim(member.axis, 0)[member.offset : member.offset + self.units * member.size]
-            per_unit = span.reshape(self.units, -1)
+            span = value(member.tensor).float().cpu().movedim(member.axis, 0)
+            per_unit = span[member.offset : member.offset + self.units * member.size].reshape(self.units, -1)
             total += per_unit.sum(1)
             owned += per_unit.shape[1]
         return total / owned

@@ -13,7 +13,8 @@ NOUNS = {"weight": "weights", "nm": "weights", "head": "heads", "neuron": "neuro
 class Layer:
     """One row: a site's name, kind, units and how many go, and why it is left alone or snapped.
 
-    ``quantiles`` are its scores at evenly spaced ranks, the lowest first.
+    ``quantiles`` are its scores at evenly spaced ranks, the lowest first; ``profile`` is what they come to in each
+    timestep bucket, the one with the least noise first, where the method knows it. ``own`` is a ratio of its own.
     """
 
     name: str
@@ -22,6 +23,13 @@ class Layer:
     gone: int
     reason: str | None = None
     quantiles: tuple[float, ...] = ()
+    profile: tuple[float, ...] = ()
+    own: float | None = None
+
+    @property
+    def module(self) -> str:
+        """The module's path, which patterns on names are about."""
+        return self.name.rsplit("#", 1)[0]
 
 
 def short(name: str) -> str:

@@ -139,5 +139,6 @@ def microscope(seen: Microscope, kernels: Sequence[tuple[str, str | None]],
     caption = "Groups of this layer: share with no more than N kept, and the norm of what stays over the norm of all"
     return tag("div", tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body)),
                tag("p", note, class_="hint"), tag("ul", *has, class_="kernels"),
-               tag("p", text(f"The whole component: {whole} (Amdahl's law, by MACs; kernels not probed.)"),
+               tag("p", text(f"The whole component: {whole} (Amdahl's law, by MACs. "
+                           "Measure probes kernels where there are any.)"),
                    class_="hint"), class_="micro")

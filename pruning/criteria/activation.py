@@ -1,0 +1,56 @@
+"""Activation: what is hardly used matters least."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pruning.criteria import CRITERIA
+from pruning.observe import Norms, combined, input_norms, met
+from pruning.registry import knob
+from pruning.scores import SiteScores
+from pruning.subject import Subject
+from pruning.types import Calibration
+from pruning.units.catalog import Catalog
+from pruning.units.site import WEIGHTS, Site
+from pruning.work import Looked
+
+
+@CRITERIA.add("activation")
+@dataclass(frozen=True)
+class Activation:
+    """The size of the input that each weight meets (root mean square); of a larger unit, of what it hands on."""
+
+    paper: ClassVar = ""
+    units: ClassVar = ("weight", "nm", "head", "neuron", "channel", "width")
+    sees: ClassVar = "inputs"
+    buckets: int = knob(4, "timestep buckets, their inputs measured apart", low=1, high=16, step=1)
+    over: str = knob("mean", "how the buckets become one: their mean, or the largest", choices=("mean", "max"))
+
+    def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None
+                 ) -> Iterator[Looked | SiteScores]:
+        """Look at inputs, then score site by site."""
+        norms = yield from input_norms(subject, calibration, self.buckets)
+        for site in catalog:
+            if site.kind not in WEIGHTS:
+                passed = handed_on(site, norms)
+                yield SiteScores(site, combined(passed, self.over), profile=passed.mean(1))
+                continue
+            by_bucket, layer = norms[site.module], subject.net.get_submodule(site.module)
+            norm = combined(by_bucket, self.over)
+            for start, piece in site.pieces(subject.net.get_parameter(site.tensor).detach()):
+                yield SiteScores(site, met(norm, layer, start, piece).expand(piece.shape), start,
+                                 None if start else by_bucket.mean(1))
+
+
+def handed_on(site: Site, norms: Norms) -> Tensor:
+    """What the next layer is given of each unit, root mean square, (buckets, units)."""
+    squares = []
+    for member in site.members:
+        if member.axis == 1:
+            given = norms[member.tensor.removesuffix(".weight")]
+            own = given[:, member.offset : member.offset + site.units * member.size]
+            squares.append(own.unflatten(1, (site.units, member.size)).square().mean(2))
+    return torch.stack(squares).mean(0).sqrt()

@@ -1,0 +1,47 @@
+"""Wanda: weights matter as much as what they pass on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from pruning.criteria import CRITERIA
+from pruning.observe import by_input, combined, input_norms, met
+from pruning.registry import knob
+from pruning.scores import SiteScores
+from pruning.subject import Subject
+from pruning.types import Calibration
+from pruning.units.catalog import Catalog
+from pruning.work import Looked
+
+
+@CRITERIA.add("wanda")
+@dataclass(frozen=True)
+class Wanda:
+    """The size of each weight, times the size of the input that it meets (root mean square).
+
+    The paper has one norm for each input. A denoiser's inputs change with the noise, so here each timestep bucket has
+    its own, and all count alike.
+    """
+
+    paper: ClassVar = "arXiv:2306.11695"
+    units: ClassVar = ("weight", "nm")
+    sees: ClassVar = "inputs"
+    buckets: int = knob(4, "timestep buckets, their inputs measured apart", low=1, high=16, step=1)
+    over: str = knob("mean", "how the buckets become one: their mean, or the largest", choices=("mean", "max"))
+
+    def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None
+                 ) -> Iterator[Looked | SiteScores]:
+        """Look at inputs, then score site by site. The last piece of a site has its profile: by then all is summed."""
+        norms = yield from input_norms(subject, calibration, self.buckets)
+        for site in catalog:
+            weight, layer = subject.net.get_parameter(site.tensor).detach(), subject.net.get_submodule(site.module)
+            by_bucket = norms[site.module]  # (buckets, inputs)
+            norm, sizes = combined(by_bucket, self.over), torch.zeros(by_bucket.shape[1])
+            for start, piece in site.pieces(weight):
+                size = piece.float().abs()
+                sizes += by_input(size, layer, start).cpu()
+                last = start + len(piece) == len(weight)
+                yield SiteScores(site, size * met(norm, layer, start, piece), start,
+                                 by_bucket @ sizes / site.units if last else None)

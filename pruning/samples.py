@@ -1,0 +1,175 @@
+"""What a component is shown by methods that look at data: what can be asked for, and the calls that come of it.
+
+Calls are kept for a while, since several looks need the same ones.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning import pictures
+from pruning.call import (
+    Call,
+    Calls,
+    answers_noise,
+    blank,
+    decoded,
+    denoises,
+    folder,
+    levels,
+    noised,
+    normal,
+    pictured,
+    place,
+    read,
+)
+from pruning.errors import Refused
+from pruning.kept import GB, Kept
+from pruning.subject import Subject, fingerprint
+from pruning.types import Calibration
+from pruning.work import drained
+
+# Components of a pipeline that draws: how their calls are made, and which other networks these come from.
+MAKERS = {"unet": (noised, ("text_encoder", "vae")), "text_encoder": (read, ()),
+          "vae.decoder": (decoded, ("unet", "text_encoder", "vae"))}
+
+_made = Kept(GB // 8)
+
+
+def why_not(subject: Subject, sees: str) -> str | None:
+    """Why a method that sees "inputs" or "gradients" cannot look at a component, in a sentence; None when it can."""
+    if sees == "weights":
+        return None
+    if any(tensor.device.type == "meta" for tensor in subject.net.parameters()):
+        return f"{subject.label} has shapes and no weights, so it answers nothing."
+    known = sources(subject)
+    if not known:
+        return f"Which inputs {type(subject.net).__name__} takes is not known to this version."
+    if sees == "gradients" and not denoises(subject):
+        return f"{subject.label} is no denoiser: its right answer is not known, so it has no loss and no gradients."
+    if sees == "gradients" and known == ["noise"] and not answers_noise(subject):
+        return f"{subject.label} can be shown random inputs alone, to which its right answer is not known."
+    return None
+
+
+def sources(subject: Subject) -> list[str]:
+    """Where a component's inputs can come from, the default first; next to "generated", folders of pictures work."""
+    drawn = subject.component in MAKERS and drawable(subject.pipe)
+    own = ["bundled"] if drawn and pictures.shipped(subject.pipe) else []
+    return own + (["generated"] if drawn else []) + (["noise"] if blank(subject) else [])
+
+
+def drawable(pipe: Any) -> bool:
+    """Whether a pipeline can be shown pictures and prompts: it is of the kind that draws, and whole."""
+    return (any(kind.__name__ == "StableDiffusionPipeline" for kind in type(pipe).__mro__)
+            and all(getattr(pipe, name, None) is not None for name in ("unet", "text_encoder", "tokenizer", "vae"))
+            and isinstance(pipe.unet.config.sample_size, int))
+
+
+def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
+    """A calibration with every value checked; None is the component's default.
+
+    Prompts and timesteps may stay empty: they stand for the model's own prompts, and for all levels evenly.
+
+    Raises:
+        Refused: a value cannot be; the sentence names what would work.
+    """
+    if reason := why_not(subject, "inputs"):
+        raise Refused(reason, "Choose a method that sees weights alone.")
+    if calibration is None:
+        return Calibration(source=sources(subject)[0])
+    calibration = replace(calibration, prompts=_several(calibration.prompts), timesteps=_several(calibration.timesteps))
+    if not all(isinstance(prompt, str) for prompt in calibration.prompts):
+        raise Refused("The prompts of a calibration must be texts.", 'Give them as ("a cat", "a house").')
+    _check_numbers(subject, calibration)
+    _check_source(subject, calibration)
+    return calibration
+
+
+def _several(given: Any) -> tuple:
+    """One value, or several."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+
+
+def _check_numbers(subject: Subject, calibration: Calibration) -> None:
+    limits: list[tuple[str, Any, Any, int, int]] = [
+        ("The samples", calibration.samples, int, 1, 1024), ("The seed", calibration.seed, int, 0, (1 << 31) - 1),
+        ("The guidance", calibration.guidance, int | float, 0, 50)]
+    limits += [("A timestep", t, int, 0, levels(subject) - 1) for t in calibration.timesteps]
+    for name, value, kind, low, high in limits:
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            raise Refused(f"{name} of a calibration cannot be {value!r}.", f"Choose from {low} to {high}.")
+
+
+def _check_source(subject: Subject, calibration: Calibration) -> None:
+    source, known = calibration.source, sources(subject)
+    choose = f"Choose {' or '.join(known)}{', or the path of a folder of pictures' if 'generated' in known else ''}."
+    if source in ("bundled", "generated", "noise"):
+        if source not in known:
+            raise Refused(f"{subject.label} cannot be shown samples from the source {source!r}.", choose)
+    elif "generated" not in known or not (source and folder(calibration).is_dir()):
+        raise Refused(f"There are no samples at {source!r}.", choose)
+    elif not pictures.inside(folder(calibration)):
+        raise Refused(f"There are no pictures in {source}.", f"They end in {', '.join(pictures.KINDS)}.")
+    if source == "bundled" and calibration.prompts:
+        raise Refused("The bundled pictures have captions of their own.",
+                      'Leave the prompts out, or choose source="generated".')
+    if source == "noise" and (calibration.prompts or calibration.guidance > 1):
+        raise Refused("Random inputs have no prompts and no guidance.", "Leave both out.")
+
+
+def calls(subject: Subject, calibration: Calibration) -> list[Call]:
+    """The calls that a settled calibration stands for, on the component's device and in its type."""
+    return drained(making(subject, calibration))
+
+
+def making(subject: Subject, calibration: Calibration) -> Calls:
+    """The same as a stream of progress; closing it stops the work.
+
+    - "bundled" and folders: pictures with their captions, made noisy;
+    - "generated": likewise, of what the model itself draws for the prompts, one picture each, in 20 DDIM steps at the
+      calibration's guidance when that is above 1, else at 3;
+    - "noise": standard normal inputs. A denoiser that predicts noise should answer with what it is shown, as if there
+      were nothing else in it; a loss taken there says how well it sees that, and nothing of pictures.
+
+    With a guidance above 1 the denoiser is shown each sample with its prompt and with the empty one, as when drawing.
+    """
+    name = mark(subject, calibration)
+    found = _made.look(name)
+    if found is None:
+        maker = normal if calibration.source == "noise" else MAKERS[subject.component][0]
+        found = yield from maker(subject, calibration)
+        _made.get_or(name, lambda: (found, _size(found)))
+    return list(found)
+
+
+def mark(subject: Subject, calibration: Calibration) -> tuple:
+    """What stands for a component and everything that its calls are made of, for caches."""
+    parts = () if calibration.source == "noise" else MAKERS[subject.component][1]
+    nets = [subject.net, *(getattr(subject.pipe, name) for name in parts)]
+    files = [(str(file), file.stat().st_mtime_ns) for picture, _ in pictured(subject, calibration)
+             for file in (picture, picture.with_suffix(".txt")) if file.exists()]
+    config = getattr(getattr(subject.pipe, "scheduler", None), "config", {})
+    schedule = sorted((key, str(value)) for key, value in config.items() if key[0] != "_")
+    return (subject.component, calibration, *map(fingerprint, nets), *place(subject.net), *schedule, *files)
+
+
+@torch.no_grad()
+def answer(net: nn.Module, call: Call) -> Tensor:
+    """A component's first output, float32."""
+    return output(net, call)
+
+
+def output(net: nn.Module, call: Call) -> Tensor:
+    """The same, with what gradients need."""
+    out = net(**call.inputs)
+    return (out if isinstance(out, Tensor) else out[0]).float()
+
+
+def _size(made: list[Call]) -> int:
+    """The bytes of all tensors; what several calls share counts once."""
+    tensors = [t for call in made for t in (call.target, *call.inputs.values()) if isinstance(t, Tensor)]
+    return sum({t.data_ptr(): t.nbytes for t in tensors}.values())

@@ -8,10 +8,15 @@ from gradio_client import Client
 
 from benchmarks.served import served
 from benchmarks.table import publish
+from pruning.criteria import CRITERIA
+from pruning.registry import knobs
 
 SHOT = {"negative": "", "seed": 7, "steps": 1, "guidance": 3, "sampler": "ddim", "images": 1}
-SETUP = {"component": "unet", "inner": "width", "method": "magnitude", "pattern": "2:4", "spread": "layer",
-         "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "norm": "l1"}
+SETUP = {"component": "unet", "family": "", "inner": "width", "method": "magnitude", "pattern": "2:4", "ratio": 0,
+         "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "of": "units", "most": 100,
+         "update": False, "source": "", "samples": 16, "prompts": "", "timesteps": "", "guidance": 0,
+         "seed of samples": 0, **{f"{name} {knob.name}": knob.default for name, part in sorted(CRITERIA.items())
+                                  for knob in knobs(part)}}
 PROMPTS = ("red heart on a blue background", "pizza on a teal background", "panda on a red background")
 AT = (20, 100, 200)
 
@@ -26,8 +31,7 @@ def main() -> None:
                 client = Client(url, verbose=False)
             family, ratio = ("weight", "width", "nm")[i % 3], 10 + i * 7 % 80
             shot = [PROMPTS[i % len(PROMPTS)], *SHOT.values()]
-            setup = [SETUP["component"], family, SETUP["inner"], SETUP["method"], SETUP["pattern"], ratio,
-                     *list(SETUP.values())[4:]]
+            setup = (SETUP | {"family": family, "ratio": ratio}).values()
             client.predict(*shot, *setup, api_name="/generate")
             if i in AT:
                 taken[i] = process.memory_info().rss / 1e6

@@ -1,8 +1,8 @@
 """How near scores and masks come to the memory's own speed, on SD-1.5's U-Net (aim: 10 % extra memory at most).
 
 What only looks at the weights is held against a plain read of all parameters, what writes new ones against a plain
-clone. The trace and the digests that scoring needs once for each model are known already, but for Wanda's first look,
-which runs the network on random inputs at two noise levels.
+clone. Extra memory is a share of the weights' bytes, beside what is written. A model's trace and digest, taken once for
+all, are known already. Wanda's inputs are those of two random pictures at two noise levels.
 
 python -m benchmarks.stream
 """
@@ -33,12 +33,12 @@ def main() -> None:
              **in_turn({name: (work, lambda: net) for name, work in WORKS.items()}, REPEATS)}
     count, rows = sum(tensor.numel() for tensor in net.parameters()), []
     for name, spent in taken.items():
-        made = 4 * count if name in ("clone", "2:4, plan and apply") else 0
-        against = seconds(taken["clone" if made else "read"])
-        rows.append({"work": name, "seconds": seconds(spent), "weights/s, M": count / seconds(spent) / 1e6,
-                     "weights, GB/s": 4 * count / seconds(spent) / 1e9,
-                     "share of the bandwidth": f"{against / seconds(spent):.1%} of a {'clone' if made else 'read'}",
-                     "extra memory": f"{(extra(spent) - made) / (4 * count):.1%}"})
+        writes = name in ("clone", "2:4, plan and apply")
+        against, time = "clone" if writes else "read", seconds(spent)
+        rows.append({"work": name, "seconds": time, "weights/s, G": count / time / 1e9,
+                     "GB/s": 4 * count * (1 + writes) / time / 1e9,
+                     "of the bandwidth": f"{seconds(taken[against]) / time:.1%} of a {against}",
+                     "extra memory": f"{max(0, extra(spent) - 4 * count * writes) / (4 * count):.1%}"})
     publish("stream", "python -m benchmarks.stream", rows)
 
 

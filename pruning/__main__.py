@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +23,13 @@ from torch import nn
 from tqdm import tqdm
 
 import pruning
-from pruning import flags, images, planfile, planning, printed, store, surgery
+from pruning import flags, images, planfile, planning, preview, printed, store, surgery
 from pruning.accounting import total
 from pruning.costs import trace
 from pruning.errors import Later, Refused, in_words, out_of_memory
 from pruning.images import Drawn, Stepped
 from pruning.models import outline
+from pruning.overlap import overlapping
 from pruning.quality import Divergence, compared, judge_for
 from pruning.subject import log, plan_of, subject
 from pruning.surgery import check
@@ -105,13 +108,14 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     command(methods, printed.methods)
     flags.add(command(inspect, printed.inspected, "model"), {"component": flags.REQUEST["component"]})
+    scorer, rivals = command(score, printed.scored, "model"), command(overlap, printed.overlapped, "model")
+    rivals.add_argument("--rival", required=True, metavar="METHOD", help="the method to compare with")
     planner = command(plan, printed.report, "model", out="PLAN.json")
-    flags.add(planner, flags.LOAD)
-    flags.add_request(planner)
     pruner = command(prune, printed.report, "model", out="FOLDER")
-    flags.add(pruner, flags.LOAD)
     pruner.add_argument("--plan", metavar="PLAN.json", help="a plan that `plan` wrote, instead of the flags below")
-    flags.add_request(pruner)
+    for asking in (scorer, rivals, planner, pruner):
+        flags.add(asking, flags.LOAD)
+        flags.add_request(asking)
     for drawn in (command(generate, printed.drawn, "model", out="FOLDER"),
                   command(compare, printed.compared, "model", "pruned", out="FOLDER")):
         flags.add(drawn, flags.LOAD | flags.DRAW, required=("prompts",))
@@ -172,6 +176,34 @@ def _block_names(net: nn.Module, order: Sequence[str]) -> list[str]:
     place = {name: i for i, name in reversed(list(enumerate(order)))}
     own = [name for name, _ in net.named_parameters(recurse=False)]
     return sorted(names, key=lambda name: place.get(name, len(order))) + own
+
+
+def score(args: argparse.Namespace) -> Result:
+    """Show what a method thinks of every layer, and at which noise it matters."""
+    pipe, asked = _loaded(args), flags.request(args)
+    if "pattern" not in asked and asked.get("units") != "nm":
+        asked.setdefault("ratio", 0.0)  # scores do not depend on it
+    recipe = planning.request(pipe, **asked)
+    scores = _watched(planning.scoring(pipe, recipe))
+    layers = [{"name": site.name, "kind": site.kind, "units": site.units,
+               "quantiles": list(preview.quantiles(scores, site, 5)),
+               "by_timestep": scores.profiles[site.name].tolist() if site.name in scores.profiles else None}
+              for site in scores.catalog]
+    return {"model": args.model, "method": recipe.method, "layers": layers}
+
+
+def overlap(args: argparse.Namespace) -> Result:
+    """Compare what two methods would remove, layer by layer."""
+    pipe, asked = _loaded(args), flags.request(args)
+    own = {"method", *flags.method_knobs()}
+    sides = [planning.request(pipe, **asked), planning.request(pipe, method=args.rival, **{
+        name: value for name, value in asked.items() if name not in own})]
+    scores = [_watched(planning.scoring(pipe, recipe)) for recipe in sides]
+    found = _watched(overlapping(scores[0], sides[0], scores[1], sides[1]))
+    whole = reduce(add, found.values())
+    return {"model": args.model, "method": sides[0].method, "rival": args.rival, "agreement": whole.agreement,
+            "chance": whole.chance, "layers": [{"name": name, **asdict(each), "agreement": each.agreement}
+                                               for name, each in found.items()]}
 
 
 def plan(args: argparse.Namespace) -> Result:

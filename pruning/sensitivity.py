@@ -1,13 +1,15 @@
 """How much a component's answer misses each layer, and the ratios that follow from it."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruning import samples
+from pruning.call import Call
+from pruning.observe import resting
 from pruning.scores import Scores
-from pruning.spread import Asked, decide, free_sites
+from pruning.spread import Asked, Room, decide, free_sites
 from pruning.subject import Subject, fingerprint
 from pruning.surgery import carried_out
 from pruning.types import PlanStep, Recipe
@@ -17,19 +19,32 @@ LOOKS = 4  # calls of the calibration that every layer is judged by, evenly spre
 
 
 def measuring(looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[Looked, None, dict[str, float]]:
-    """For each site, the relative squared error of the answer when it alone is pruned at the recipe's ratio."""
+    """For each site, the relative squared error of the answer when it alone is pruned at the recipe's ratio.
+
+    Where that is less than one of a site's units, one goes, and the error is taken to have grown with the cube.
+    """
     calls = samples.calls(looked_at, samples.settled(looked_at, recipe.calibration))
     calls = sorted(calls, key=lambda call: call.level)[:: max(1, len(calls) // LOOKS)][:LOOKS]
-    whole = [samples.answer(looked_at.net, call) for call in calls]
+    whole = answers(looked_at.net, calls)
     alone = replace(recipe, spread="layer", of="units", overrides=(), update=False)
     arch, weights = fingerprint(looked_at.net)
     sites, errors = free_sites(scores.catalog, recipe), {}
     for site in sites:
-        decision = decide(replace(scores, catalog=scores.catalog.only(site.name)), alone)
-        net = carried_out(looked_at, PlanStep(alone, arch, weights, decision), masked=True)
-        errors[site.name] = apart(whole, [samples.answer(net, call) for call in calls])
+        errors[site.name], room = 0.0, Room.of(site, alone, scores.catalog)
+        if room.most:
+            ratio = recipe.ratio if room.steps(site.units * recipe.ratio) else room.step / site.units
+            step = PlanStep(alone, arch, weights, decide(
+                replace(scores, catalog=scores.catalog.only(site.name)), replace(alone, ratio=ratio)))
+            less = carried_out(looked_at, step, masked=True)
+            errors[site.name] = apart(whole, answers(less, calls)) * (recipe.ratio / ratio) ** 3
         yield Looked(len(errors), len(sites), "pruning one layer at a time")
     return errors
+
+
+def answers(net: nn.Module, calls: Iterable[Call]) -> list[Tensor]:
+    """A network's answers, with nothing left to chance."""
+    with resting(net):
+        return [samples.answer(net, call) for call in calls]
 
 
 def apart(whole: list[Tensor], less: list[Tensor]) -> float:
@@ -43,7 +58,7 @@ def suggesting(looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[
 
     The smallest x of a layer's weights, with their density nearly even around zero, have a squared sum that grows with
     x cubed. With e the error at the asked ratio, the sum of e (x / ratio)^3 at a given amount is least where x goes
-    with the root of units / e.
+    with the root of size / e, a layer's size being all that it could give to the amount.
     """
     errors = yield from measuring(looked_at, recipe, scores)
     ratios = suggested(recipe, scores, errors)
@@ -54,7 +69,7 @@ def suggested(recipe: Recipe, scores: Scores, errors: Mapping[str, float]) -> di
     """Layer -> ratio; layers that have a ratio of their own keep it."""
     asked = Asked.of(scores.catalog, recipe)
     least = max(errors.values()) * 1e-6 or 1.0
-    whole = [room.worth * (room.site.units ** 3 / max(least, errors[room.site.name])) ** 0.5 for room in asked.rooms]
+    whole = [((room.site.units * room.worth) ** 3 / max(least, errors[room.site.name])) ** 0.5 for room in asked.rooms]
     amounts = asked.filled(whole, [float(room.amount) for room in asked.rooms])
     return {room.site.module: amount / (room.site.units * room.worth)
             for room, amount in zip(asked.rooms, amounts, strict=True)}

@@ -34,6 +34,9 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
     done = plan_of(pipe)
     before = done.steps if done else ()
     steps = plan.steps[len(before):] if plan.steps[: len(before)] == before else plan.steps
+    if any(step.decision.kind == "recovered" for step in steps):
+        raise Refused("This plan's model was adjusted after pruning, and a plan does not hold weights.",
+                      "Load the folder that it was saved in, or make the plan again from its recipe.")
     carried: list[PlanStep] = []
     for number, step in enumerate(steps):
         if masked and number and steps[number - 1].decision.kind == "keep":
@@ -65,15 +68,13 @@ def _adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[
 def check(step: PlanStep, net: nn.Module) -> None:
     """Refuse a step that was resolved on something else, before anything is touched."""
     arch, weights = fingerprint(net)
-    if step.decision.kind == "recovered":
-        raise Refused("This plan's model was adjusted after pruning, and a plan does not hold weights.",
-                      "Load the folder that it was saved in, or make the plan again from its recipe.")
     if arch != step.arch:
         raise Refused("This plan was made for another architecture: names or shapes of its tensors differ.",
                       "Make a plan on this model.")
     if weights != step.weights:
         if step.decision.kind != "keep":
-            raise Refused(f"This plan was made on other weights, and a {step.decision.kind} depends on them.",
+            what = "mask" if step.decision.kind == "bits" else step.decision.kind
+            raise Refused(f"This plan was made on other weights, and a {what} depends on them.",
                           "Make a plan on this model, or load the model that the plan was made on.")
         log.warning("This plan was made on other weights; the same units go, but they were not chosen here.")
     known_units(step, net)

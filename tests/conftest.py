@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import dataclass
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -13,6 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from hypothesis import settings
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pruning.registry import knob
 from pruning.subject import module_at
 
 torch.set_num_threads(1)
@@ -120,3 +122,13 @@ def url():
                                     theme=theme(), css=CSS, ssr_mode=False)
     yield address
     app.demo.close()
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """One of each."""
+
+    norm: str = knob("l1", "which norm", choices=("l1", "l2"))
+    exact: bool = knob(True, "exactly or not")
+    names: str = knob("a, b", "some names")
+    buckets: int = knob(4, "how many", low=1, high=16, step=1)

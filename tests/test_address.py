@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, parse_qsl
 
 import pytest
+from conftest import Knobs
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
@@ -158,19 +159,15 @@ def test_whatever_a_link_says_it_is_read_or_refused(found):
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """One of each."""
+class Powers(Knobs):
+    """One with a fraction, too."""
 
-    norm: str = knob("l1", "which norm", choices=("l1", "l2"))
-    exact: bool = knob(True, "exactly or not")
-    names: str = knob("a, b", "some names")
-    buckets: int = knob(4, "how many", low=1, high=16, step=1)
     power: float = knob(0.5, "how much")
 
 
 def test_options_of_every_kind_travel(monkeypatch):
-    monkeypatch.setitem(CRITERIA, "some", Knobs)
-    usual = tuple((f.name, f.default) for f in knobs(Knobs))
+    monkeypatch.setitem(CRITERIA, "some", Powers)
+    usual = tuple((f.name, f.default) for f in knobs(Powers))
     assert query(replace(START.recipe, method="some", options=usual), START.shot) == "method=some"
     other = (("norm", "l2"), ("exact", False), ("names", "é=&"), ("buckets", 16), ("power", 1 / 3))
     there = replace(START, recipe=replace(START.recipe, method="some", options=other))

@@ -404,3 +404,23 @@ def test_the_program(tiny_folder, tmp_path):
 def test_the_program_refuses():
     ran = program("inspect", "emoji-sad", "--json")
     assert (ran.returncode, set(json.loads(ran.stdout))) == (1, {"error"})
+
+
+def test_score_says_what_a_method_thinks_of_every_layer(done, tiny_folder, capsys):
+    looked = ("--calibration-source", "generated", "--calibration-samples", "2")
+    result = done("score", tiny_folder, "--method", "wanda", "--buckets", "2", *looked)
+    assert {len(layer["by_timestep"]) for layer in result["layers"]} == {2}
+    assert all(layer["quantiles"] == sorted(layer["quantiles"]) for layer in result["layers"])
+    assert done("score", tiny_folder, "--units", "head")["layers"][0]["by_timestep"] is None
+    assert main(["score", str(tiny_folder), "--method", "random"]) == 0
+    assert "low to high noise" in capsys.readouterr().out
+
+
+def test_overlap_compares_two_methods(done, tiny_folder, capsys):
+    result = done("overlap", tiny_folder, "--method", "magnitude", "--norm", "l2", "--rival", "random", "--ratio", 0.5)
+    assert result["agreement"] == pytest.approx(result["chance"], abs=0.05)
+    assert sum(layer["one"] for layer in result["layers"]) > 0
+    assert done("overlap", tiny_folder, "--rival", "magnitude", "--pattern", "2:4")["agreement"] == 1
+    assert usage("overlap", tiny_folder, "--ratio", "0.5") == 2
+    assert main(["overlap", str(tiny_folder), "--rival", "random", "--ratio", "0.5"]) == 0
+    assert "is the choice of both" in capsys.readouterr().out

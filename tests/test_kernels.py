@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from torch.sparse import SparseSemiStructuredTensorCUSPARSELT, SparseSemiStructuredTensorCUTLASS
 from torch.sparse._semi_structured_conversions import (
     sparse_semi_structured_from_dense_cutlass,
     sparse_semi_structured_to_dense_cutlass,
 )
 
+import pruning
 from pruning.costs import Costs, Example, trace
 from pruning.kernels import MULTIPLES, Ceiling, amdahl, ceiling, kernel_for
 from pruning.units.catalog import find
@@ -118,12 +118,7 @@ def test_there_is_no_ceiling_above_one_without_kernels():
 
 def test_stable_diffusion_1_5():
     """All of its linear layers fit, and a perfect kernel for them makes the U-Net 1.17 times as fast at best."""
-    with torch.device("meta"):
-        net = UNet2DConditionModel(
-            sample_size=64, in_channels=4, out_channels=4, cross_attention_dim=768, attention_head_dim=8,
-            block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
-            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"))
+    net = pruning.load("sd-1.5", weights="meta").unet
     costs, sites = trace(net, Example(64, 77)), list(find(net, "nm"))
     assert costs.count()[0] == 859_520_964
     found = ceiling(sites, costs, torch.float16, "cuda", "2:4")

@@ -589,3 +589,10 @@ def test_an_architecture_is_scored_and_says_why_it_cannot_draw(parts):
     assert "not part of this version" in frames[-1][-3]
     device.PIPES.drop(lambda key: key == source)
     device.forget(source)
+
+
+@pytest.mark.parametrize("looks", [Calibration(source="/etc"), Calibration(samples=65, source="")])
+def test_a_public_page_looks_at_no_folder_and_not_for_long(monkeypatch, looks):
+    monkeypatch.setattr(device, "PUBLIC", True)
+    with pytest.raises(Refused, match="its own samples, 64 at most"):
+        device.recipe("emoji-sd", method="wanda", ratio=0.5, calibration=looks)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 import pytest
+from conftest import Knobs
 from PIL import Image
 
 from pruning.errors import Refused
 from pruning.overlap import Overlap
-from pruning.registry import knob
 from pruning.types import Recipe
 from pruning.work import Looked
 from ui import compare, controls, pairs, report, words
@@ -284,16 +284,6 @@ def test_recipes_travel_as_plain_values():
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     with pytest.raises(Refused, match="unknown parts"):
         Recipe.from_dict({"surprise": 1})
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """One of each."""
-
-    norm: str = knob("l1", "which norm", choices=("l1", "l2"))
-    exact: bool = knob(True, "exactly or not")
-    names: str = knob("a, b", "some names")
-    buckets: int = knob(4, "how many", low=1, high=16, step=1)
 
 
 @dataclass(frozen=True)

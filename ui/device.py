@@ -40,6 +40,7 @@ ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", 
 LOCK, LOADING = threading.RLock(), threading.RLock()
 SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(GB // 2), Kept(GB // 64)
 TABLES, QUANTILES = Kept(GB // 64), Kept(GB // 64)
+LOOKS = 64  # samples that a visitor of a public page may ask for
 QUICK = 50_000_000  # weights that are scored while one waits
 CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
 T = TypeVar("T")
@@ -125,6 +126,9 @@ def obstacles(source: str, component: str) -> dict[str, str | None]:
 def recipe(source: str, **asked: Any) -> Recipe:
     """The checked recipe of what the page asks for. A calibration whose source is open takes the model's usual one."""
     pipe, looks = pipeline(source), asked.get("calibration")
+    if PUBLIC and looks and (looks.source not in ("", "bundled", "generated", "noise") or looks.samples > LOOKS):
+        raise Refused(f"This public page looks at its own samples, {LOOKS} at most.",
+                      "Duplicate the Space, or run it on your machine, to look at pictures of yours.")
     if looks and not looks.source:
         known = samples.sources(subject(pipe, asked.get("component")))
         own = looks.prompts and "generated" in known

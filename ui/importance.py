@@ -34,7 +34,7 @@ def build(methods: list[dict[str, Any]]) -> Importance:
     suggest = gr.Button("Suggest ratios: prune one layer at a time, see how much the answer misses it", size="sm",
                         elem_id="suggest")
     with gr.Accordion("Do methods agree?", open=False):
-        rival = choice("Compare with", methods, "random", elem_id="rival")
+        rival = choice("Compare with", methods, "wanda", elem_id="rival")
         agree = gr.Button("Compare their masks", size="sm", elem_id="agree")
         shown = gr.HTML(agreement.EMPTY, elem_id="agreement")
     return Importance(rows, suggest, rival, agree, shown)

@@ -228,7 +228,7 @@ def looked_at() -> dict[str, Any]:
     """The controls of a calibration, by the field that they fill."""
     return {
         "source": choice("Samples", SOURCES, "", look="tabs", elem_id="samples-from"),
-        "samples": slider(1, 64, LOOKS.samples, step=1, label="How many samples", elem_id="samples"),
+        "samples": slider(1, device.LOOKS, LOOKS.samples, step=1, label="How many samples", elem_id="samples"),
         "prompts": gr.Textbox("", label="Prompts", lines=2, elem_id="calibration-prompts",
                               info="One a line. Empty: the model's own captions."),
         "timesteps": gr.Textbox("", label="Timesteps", elem_id="calibration-timesteps",

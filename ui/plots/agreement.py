@@ -19,7 +19,7 @@ def agreement(found: Mapping[str, Overlap], one: str, other: str, asked: str) ->
     bars = [row(name, each) for name, each in found.items() if each.agreement is not None]
     told = (f"Of what {one} or {other} would remove ({asked}), {percent(whole.agreement)} is the choice of both; two "
             f"random choices of these sizes would share {percent(whole.chance)}.")
-    key = tag("div", tag("span", "both"), tag("span", "by chance", class_="gone"), class_="key")
+    key = tag("div", tag("span", "removed by both"), tag("span", "by chance", class_="chance"), class_="key")
     return tag("div", tag("p", text(told)), key,
                tag("div", *bars, class_="list", role="group", tabindex=0,
                    aria_label="Agreement by layer"), class_="agreement")

@@ -1,0 +1,519 @@
+"""Weights that make up for those that went: exact where that can be said, and never worse where it was looked at."""
+
+import copy
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import output, same, state, unet
+from torch import nn
+
+import pruning
+from pruning import repair, samples, surgery
+from pruning.subject import plan_of, subject
+from pruning.types import Calibration
+from pruning.units.catalog import find
+from pruning.units.weight import sites
+
+# Columns.
+
+
+def inputs(n, count=50, seed=0):
+    """Inputs that go together, (count, n), in float64."""
+    draw = torch.Generator().manual_seed(seed)
+    mixed = torch.randn(n, n, generator=draw, dtype=torch.float64) + 0.5
+    return torch.randn(count, n, generator=draw, dtype=torch.float64) @ mixed
+
+
+def weights(outputs, n, seed=1):
+    return torch.randn(outputs, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def squared(off, moments):
+    """The squared size of what each row makes of inputs with these moments."""
+    return ((off @ moments) * off).sum(1)
+
+
+def least(weight, keep, moments):
+    """The exact answer, row by row."""
+    moments = moments + repair.DAMP * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
+    out = weight * keep
+    for row, free, wanted in zip(out, keep, weight, strict=True):
+        lost = (wanted - row).where(~free, 0)
+        row[free] = wanted[free] + torch.linalg.solve(moments[free][:, free], moments[free] @ lost)
+    return out
+
+
+def test_by_hand():
+    """Inputs that go together by half: in place of a 2 before it, a weight gains 2 * 0.5 / 1.01."""
+    weight, moments = torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+    (row,) = repair.solved(weight, torch.tensor([[False, True]]), moments)
+    assert row.tolist() == pytest.approx([0, 1 + 1 / 1.01])
+    (row,) = repair.solved(weight, torch.tensor([[True, False]]), moments)
+    assert row.tolist() == pytest.approx([2 + 0.5 / 1.01, 0])
+
+
+MASKS = {"all but the first": torch.ones(12, 12).triu(), "one each": 1 - torch.eye(12),
+         "a run": 1 - torch.eye(12).cumsum(1).tril(2).triu(-2) % 2, "half": torch.rand(
+             12, 12, generator=torch.Generator().manual_seed(3)) < 0.5, "none": torch.zeros(12, 12)}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_what_stays_is_the_exact_answer(name):
+    x, weight, keep = inputs(12), weights(12, 12), MASKS[name].bool()
+    moments = x.T @ x
+    found = repair.solved(weight, keep, moments)
+    assert torch.allclose(found, least(weight, keep, moments), rtol=1e-6, atol=1e-8)
+    assert not found[~keep].any()
+    assert (squared(weight - found, moments) <= squared(weight * ~keep, moments) + 1e-9).all()
+
+
+def test_inputs_that_do_not_go_together_cannot_make_up_for_each_other():
+    weight, keep = torch.randn(6, 8), torch.rand(6, 8) < 0.5
+    assert torch.allclose(repair.solved(weight, keep, torch.rand(8).diag()), weight * keep)
+
+
+def test_a_twin_takes_it_all():
+    x = torch.randn(100, 1).repeat(1, 2)
+    (row,) = repair.solved(torch.tensor([[3.0, 4.0]]), torch.tensor([[False, True]]), x.T @ x)
+    assert row.tolist() == [0, pytest.approx(4 + 3 / 1.01)]  # but for the damping
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_row_gets_nearer(seed):
+    x = inputs(24, 12 if seed % 2 else 200, seed).float()  # also from fewer samples than there are inputs
+    torch.manual_seed(seed)
+    weight, keep = torch.randn(64, 24), torch.rand(64, 24) < 0.5
+    keep[0] = True
+    before, moments = weight.clone(), x.T @ x
+    found = repair.solved(weight, keep, moments)
+    assert torch.equal(weight, before)
+    assert torch.equal(found[0], weight[0])
+    assert not found[~keep].any()
+    assert (squared(weight - found, moments) <= squared(weight * ~keep, moments) * 1.001).all()
+    exact = squared(weight - least(weight, keep, moments), moments).sum()
+    assert float(squared(weight - found, moments).sum()) <= 1.05 * float(exact)
+
+
+@pytest.mark.parametrize("size", [0, 1e-30, 1, 1e30])
+def test_moments_of_any_size_and_of_one_rank(size):
+    keep = torch.tensor([[False, True, False, True]])
+    found = repair.solved(torch.tensor([[1.0, 2, 3, 4]]), keep, torch.full((4, 4), float(size)))
+    assert found.isfinite().all()
+    assert found[~keep].tolist() == [0, 0]
+
+
+# What layers see.
+
+LAYERS = {"linear": (nn.Linear(5, 3), (2, 5)), "linear on tokens": (nn.Linear(5, 3), (2, 4, 5)),
+          "1x1": (nn.Conv2d(4, 3, 1), (2, 4, 5, 6)), "3x3": (nn.Conv2d(4, 3, 3, padding=1), (2, 4, 5, 6)),
+          "no padding": (nn.Conv2d(4, 3, 3), (2, 4, 5, 6)),
+          "stride": (nn.Conv2d(4, 3, 3, stride=2, padding=1), (2, 4, 6, 7)),
+          "uneven": (nn.Conv2d(4, 3, (1, 3), (2, 1), (0, 2)), (2, 4, 6, 7)),
+          "dilation": (nn.Conv2d(4, 3, 3, padding=2, dilation=2), (2, 4, 6, 7))}
+
+
+def site_of(layer):
+    (site,) = sites(nn.Sequential(layer))
+    return site
+
+
+def unbiased(layer, x):
+    """What a layer makes of inputs, channels last."""
+    with torch.no_grad():
+        out = layer(x)
+        return (out.movedim(1, -1) if isinstance(layer, nn.Conv2d) else out) - layer.bias
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LAYERS)
+def test_windows_times_matrix_is_what_a_layer_does(name):
+    layer, shape = LAYERS[name]
+    x = torch.randn(shape)
+    made = repair.windows(layer, x) @ repair.matrix(layer, site_of(layer), layer.weight).T
+    assert torch.allclose(made, unbiased(layer, x).reshape(-1, 3), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 3, 3, padding=1), nn.Conv2d(4, 3, (3, 2), padding=1)])
+def test_a_wide_convolution_is_seen_position_by_position(layer, monkeypatch):
+    """What each position of its window makes of each place, summed up, is what it does."""
+    monkeypatch.setattr(repair, "WIDE", layer.weight[0].numel() - 1)
+    x, (_, _, high, wide) = torch.randn(2, 4, 5, 6), layer.weight.shape
+    assert repair.windows(layer, x).shape == (2 * 5 * 6, 4)
+    parts = repair.windows(layer, x) @ repair.matrix(layer, site_of(layer), layer.weight).T
+    parts = F.pad(parts.view(2, 5, 6, 3, high, wide), (0, 0, 0, 0, 0, 0, 1, 1, 1, 1))
+    rows, columns = 5 + 2 - high + 1, 6 + 2 - wide + 1
+    made = sum(parts[:, i : i + rows, j : j + columns, :, i, j] for i in range(high) for j in range(wide))
+    assert torch.allclose(made, unbiased(layer, x), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 3, 3, padding="same"), nn.Conv1d(4, 3, 3),
+                                   nn.Conv2d(4, 3, 3, padding=1, padding_mode="circular")])
+def test_what_unfold_does_not_know_is_seen_position_by_position(layer):
+    x = torch.randn(2, 4, 5, 6) if isinstance(layer, nn.Conv2d) else torch.randn(2, 4, 30)
+    assert repair.windows(layer, x).shape == (60, 4)
+    assert repair.matrix(layer, site_of(layer), layer.weight).shape[1] == 4
+
+
+def test_calls_are_halved_by_turns():
+    moments, site = repair.Moments(), site_of(nn.Linear(2, 1))
+    for i, x in enumerate(([[1.0, 0.0]], [[0.0, 1.0]], [[2.0, 1.0]])):
+        moments.half = i % 2
+        moments.see("0", nn.Linear(2, 1), (torch.tensor(x),))
+    fit, held = moments.of(site)
+    assert fit.tolist() == [[5, 2], [2, 1]]
+    assert held.tolist() == [[0, 0], [0, 1]]
+    assert moments.of(site) is None
+
+
+# One layer.
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wide", [3600, 1])
+@pytest.mark.parametrize("name", ["linear", "1x1", "3x3", "stride"])
+def test_a_layer_is_adjusted_in_its_own_axes(name, wide, monkeypatch):
+    monkeypatch.setattr(repair, "WIDE", wide)
+    torch.manual_seed(0)
+    layer, shape = LAYERS[name]
+    x = torch.einsum("ck,bk...->bc...", torch.randn(shape[1], 2), torch.randn(40, 2, *shape[2:]))  # go together
+    dense = nn.Sequential(layer)
+    less, whole = copy.deepcopy(dense), unbiased(layer, x)
+    for i, row in enumerate(less[0].weight):
+        row[: i + 1] = 0  # its first inputs
+    seen = repair.windows(layer, x)
+    found = repair._adjusted(dense, less, site_of(layer), seen.T @ seen, seen.T @ seen)
+    assert not found.weight[less[0].weight == 0].any()
+    errors = []
+    for weight in (less[0].weight.clone(), found.weight):
+        less[0].weight.copy_(weight)
+        errors.append(float((unbiased(less[0], x) - whole).square().sum() / whole.square().sum()))
+    assert errors[1] < errors[0]
+    assert found.after < found.before
+    if wide > 1 or name in ("linear", "1x1"):  # else it is the error of parts that are yet to be summed up
+        assert [found.before, found.after] == pytest.approx(errors, rel=1e-3)
+
+
+def adjusted(weight, less, *moments):
+    """A linear layer, adjusted."""
+    dense = nn.Sequential(nn.Linear(*weight.shape[::-1], bias=False, dtype=weight.dtype))
+    net = copy.deepcopy(dense)
+    with torch.no_grad():
+        dense[0].weight.copy_(weight)
+        net[0].weight.copy_(less)
+    return repair._adjusted(dense, net, site_of(dense[0]), *moments)
+
+
+def test_a_layer_stays_when_what_was_held_out_gets_no_better():
+    weight, less = torch.tensor([[2.0, 1.0]]), torch.tensor([[0.0, 1.0]])
+    together, against = (torch.tensor([[1.0, sign], [sign, 1.0]]) for sign in (0.5, -0.5))
+    good, bad = adjusted(weight, less, together, together), adjusted(weight, less, together, against)
+    assert good.weight.tolist() == [[0, pytest.approx(1 + 1 / 1.01)]]
+    assert good.before == pytest.approx(4 / 7)  # 2 squared, of 4 + 1 + 2 * 2 * 1 * 0.5
+    assert good.after == pytest.approx(3 / 7, rel=1e-4)  # a quarter can be made up for
+    assert (bad.weight, bad.before, bad.after) == (None, pytest.approx(4 / 3), pytest.approx(4 / 3))
+
+
+@pytest.mark.parametrize("moments", [torch.zeros(2, 2), torch.eye(2)])
+def test_a_layer_that_cannot_get_better_stays(moments):
+    for less in (torch.tensor([[2.0, 1.0]]), torch.tensor([[0.0, 1.0]])):
+        assert adjusted(torch.tensor([[2.0, 1.0]]), less, moments, moments).weight is None
+
+
+def test_what_a_type_cannot_hold_is_not_put_there():
+    """The other weight would have to grow beyond 65504."""
+    weight, less = torch.tensor([[6e4, 6e4]]), torch.tensor([[0.0, 6e4]])
+    assert float(adjusted(weight, less, torch.ones(2, 2), torch.ones(2, 2)).weight[0, 1]) > 1e5
+    assert adjusted(weight.half(), less.half(), torch.ones(2, 2), torch.ones(2, 2)).weight is None
+
+
+def test_the_error_is_that_of_what_is_stored():
+    """All that is left is what rounding to eight bits makes of it."""
+    x = torch.randn(1000, 1).repeat(1, 2)
+    found = adjusted(torch.tensor([[1.0, 1.0]]).bfloat16(), torch.tensor([[0.0, 1.0]]).bfloat16(), x.T @ x, x.T @ x)
+    assert found.weight.tolist() == [[0, 1.9921875]]  # not 1 + 1 / 1.01
+    assert found.after == pytest.approx((2 - 1.9921875) ** 2 / 4, rel=1e-3)
+
+
+# A network.
+
+NOISE = Calibration(samples=4, source="noise")
+CASES = {"weights": {"ratio": 0.5}, "wanda": {"method": "wanda", "ratio": 0.6, "spread": "global"},
+         "2:4": {"pattern": "2:4"}, "wanda 2:4": {"method": "wanda", "pattern": "2:4"}}
+CONV, QUERY = "mid_block.resnets.0.conv1", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+LINEAR, DOWN = "up_blocks.1.attentions.1.proj_in", "down_blocks.1.downsamplers.0.conv"
+
+
+def request(pipe, case, **changes):
+    return pruning.plan(pipe, **CASES[case] | {"calibration": NOISE, "update": True} | changes)
+
+
+@pytest.fixture(scope="module")
+def masked(tiny):
+    """The plan of each case, the pipeline with zeros alone and the one whose other weights are adjusted; made once."""
+    made = {}
+
+    def look(case):
+        if case not in made:
+            plan = request(tiny, case)
+            bare = replace(plan, steps=(replace(plan.steps[0], recipe=replace(plan.recipe, update=False)),))
+            made[case] = plan, pruning.apply(tiny, bare), pruning.apply(tiny, plan)
+        return made[case]
+
+    return look
+
+
+def hooked(pipe):
+    """Modules with a hook before or after them."""
+    return [module for module in pipe.unet.modules() if module._forward_pre_hooks or module._forward_hooks]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_stays_is_adjusted_and_what_went_is_zero(tiny, masked, case):
+    plan, zeros, better = masked(case)
+    step = plan_of(better).steps[-1]
+    changed = 0
+    for site in find(tiny.unet, plan.recipe.units):
+        before, less, after = (pipe.unet.get_parameter(site.tensor) for pipe in (tiny, zeros, better))
+        if site.name not in plan.steps[0].decision.sites:
+            assert after is before
+            continue
+        was, now = step.decision.sites[site.name]
+        assert not after[less == 0].any()
+        assert now < was or torch.equal(after, less)
+        assert now <= was
+        assert after.isfinite().all()
+        changed += not torch.equal(after, less)
+    assert changed > 0.7 * len(step.decision.sites)
+    assert torch.equal(better.unet.conv_out.weight, tiny.unet.conv_out.weight)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_step_says_so(tiny, masked, case):
+    plan, zeros, better = masked(case)
+    first, last = plan_of(better).steps
+    assert first == plan.steps[0]
+    assert plan_of(better).decided == first
+    assert last.decision.kind == "recovered"
+    assert set(last.decision.sites) == set(first.decision.sites)
+    assert (last.recipe, last.arch) == (replace(plan.recipe, update=False), first.arch)
+    assert last.weights == pruning.report(tiny, zeros, plan_of(zeros)).fingerprint["pruned"]
+
+
+@pytest.mark.parametrize("case", ["2:4", "wanda 2:4"])
+def test_patterns_still_hold(masked, case):
+    plan, _, better = masked(case)
+    for site in find(better.unet, "nm"):
+        if site.name in plan.steps[0].decision.sites:
+            groups = site.rows(better.unet.get_parameter(site.tensor) != 0).unflatten(-1, (-1, 4)).sum(-1)
+            assert int(groups.max()) == 2
+
+
+def heard(net, names, calls):
+    """What some layers are given in some calls, and what they make of it without their bias."""
+    said = {name: [] for name in names}
+    hooks = [net.get_submodule(name).register_forward_pre_hook(lambda layer, given, name=name: said[name].append(
+        given[0])) for name in names]
+    for call in calls:
+        samples.answer(net, call)
+    for hook in hooks:
+        hook.remove()
+    return {name: torch.cat(given) for name, given in said.items()}
+
+
+def test_the_errors_are_those_of_the_calls_held_out(tiny, masked):
+    """Of each layer on the dense model's inputs, relative to what it hands on."""
+    _, zeros, better = masked("weights")
+    calls = samples.calls(subject(tiny), NOISE)
+    told = plan_of(better).steps[-1].decision.sites
+    for name, x in heard(tiny.unet, (CONV, QUERY, LINEAR, DOWN), calls[1::2]).items():
+        layer = tiny.unet.get_submodule(name)
+        bias = 0 if layer.bias is None else layer.bias.view(-1, *[1] * (x.ndim - 2)) if x.ndim == 4 else layer.bias
+        with torch.no_grad():
+            whole = layer(x)
+            errors = [float((pipe.unet.get_submodule(name)(x) - whole).square().sum() / (whole - bias).square().sum())
+                      for pipe in (zeros, better)]
+        assert told[name] == pytest.approx(errors, rel=1e-3)
+
+
+@pytest.mark.parametrize("case", ["weights", "2:4"])
+def test_the_answer_is_nearer(tiny, masked, case):
+    _, zeros, better = masked(case)
+    others = samples.calls(subject(tiny), replace(NOISE, seed=1))
+    far = [sum(float((samples.answer(pipe.unet, call) - samples.answer(tiny.unet, call)).square().sum())
+               for call in others) for pipe in (zeros, better)]
+    assert far[1] < far[0]
+
+
+def test_a_wide_convolution_in_a_network(tiny, masked, monkeypatch):
+    plan, zeros, whole = masked("2:4")
+    monkeypatch.setattr(repair, "WIDE", 1)
+    better = pruning.apply(tiny, plan)
+    less, after, together = (pipe.unet.get_submodule(CONV).weight for pipe in (zeros, better, whole))
+    assert not after[less == 0].any()
+    assert not torch.equal(after, less)
+    assert not torch.equal(after, together)
+    assert torch.equal(better.unet.get_submodule(QUERY).weight, whole.unet.get_submodule(QUERY).weight)
+
+
+def test_groups_of_layers_are_for_memory_alone(tiny, masked, monkeypatch):
+    plan, _, better = masked("weights")
+    monkeypatch.setattr(repair, "MOMENTS", 0)
+    few = request(tiny, "weights", only=("mid_block.resnets.0*",))
+    alone = pruning.apply(tiny, few)
+    assert torch.equal(alone.unet.get_submodule(CONV).weight, better.unet.get_submodule(CONV).weight)
+    told, all_ = (plan_of(pipe).steps[-1].decision.sites for pipe in (alone, better))
+    assert told == {name: errors for name, errors in all_.items() if "mid_block.resnets.0" in name}
+
+
+# The dense network.
+
+
+def test_the_dense_network_stays_as_it_was(tiny, masked):
+    before = state(tiny)
+    versions = [tensor._version for tensor in tiny.unet.parameters()]
+    again = pruning.apply(tiny, masked("weights")[0])
+    assert same(state(again), state(masked("weights")[2]))
+    assert same(before, state(tiny))
+    assert versions == [tensor._version for tensor in tiny.unet.parameters()]
+    assert plan_of(tiny) is None
+    assert not hooked(tiny)
+
+
+@pytest.mark.parametrize("events", [1, 2, 3, 5])
+def test_work_that_is_abandoned_leaves_nothing(tiny, masked, events, monkeypatch):
+    """Nor does it stand in the way of others while it waits: between two calls somebody may draw."""
+    monkeypatch.setattr(repair, "MOMENTS", 1 << 23)  # more than one group
+    before = state(tiny)
+    work = surgery.applying(tiny, masked("weights")[0])
+    with closing(work):
+        for _ in range(events):
+            assert next(work).what == "adjusting what stays"
+            assert not hooked(tiny)
+    assert same(before, state(tiny))
+    assert not hooked(tiny)
+
+
+def test_progress_runs_to_its_end(tiny, masked, monkeypatch):
+    monkeypatch.setattr(repair, "MOMENTS", 1 << 23)
+    told = list(surgery.applying(tiny, masked("weights")[0]))
+    assert all(one.done <= two.done for one, two in pairwise(told))
+    assert told[-1].done == told[-1].of == len(masked("weights")[0].steps[0].decision.sites)
+
+
+# Networks with something odd.
+
+
+@pytest.fixture
+def net():
+    """A network of one's own, to be made odd."""
+    return unet(down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), block_out_channels=(16, 32), dropout=0.5,
+                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), sample_size=8)
+
+
+def test_a_layer_that_no_call_goes_through_stays(net):
+    net.spare = nn.Linear(8, 8)
+    better = pruning.apply(net, request(net, "weights"))
+    assert "spare" not in plan_of(better).steps[-1].decision.sites
+    assert int((better.spare.weight == 0).sum()) == 32
+    assert QUERY in plan_of(better).steps[-1].decision.sites
+
+
+def test_a_layer_whose_inputs_are_no_numbers_stays(net):
+    """As half precision makes them where it ends. The work ends, too."""
+    plan = request(net, "weights", only=("mid_block*",))
+    net.conv_in.register_forward_hook(lambda layer, given, out: out * float("inf"))
+    better = pruning.apply(net, plan)
+    assert QUERY not in plan_of(better).steps[-1].decision.sites
+    assert int((better.get_submodule(CONV).weight == 0).sum()) == better.get_submodule(CONV).weight.numel() // 2
+
+
+def test_layers_with_groups_stay(net):
+    net.down_blocks[0].resnets[0].conv1 = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+    better = pruning.apply(net, request(net, "weights", only=("down_blocks.0*",)))
+    told = plan_of(better).steps[-1].decision.sites
+    assert "down_blocks.0.resnets.0.conv1" not in told
+    assert "down_blocks.0.resnets.0.conv2" in told
+
+
+def test_nothing_is_left_to_chance(net):
+    """Dropout rests while layers are looked at, and goes on afterwards."""
+    resting = pruning.apply(net.eval(), request(net, "weights", only=("mid_block*",)))
+    net.train()
+    better = pruning.apply(net, request(net, "weights", only=("mid_block*",)))
+    assert same(state(resting), state(better))
+    assert all(module.training for module in net.modules())
+
+
+def test_other_components(tiny):
+    shown = Calibration(("a", "b", "a b"), 3, source="generated")
+    plan = request(tiny, "weights", component="text_encoder", calibration=shown)
+    better = pruning.apply(tiny, plan)
+    errors = plan_of(better).steps[-1].decision.sites
+    assert set(errors) == set(plan.steps[0].decision.sites)
+    assert any(after < before for before, after in errors.values())
+    assert better.unet is tiny.unet
+    assert not torch.equal(output(better, "text_encoder"), output(tiny, "text_encoder"))
+
+
+# What becomes of it.
+
+
+def test_the_plan_is_refused_on_the_dense_model(tiny, masked):
+    before = state(tiny)
+    with pytest.raises(pruning.Refused, match="adjusted after pruning, and a plan does not hold weights") as refusal:
+        pruning.apply(tiny, plan_of(masked("2:4")[2]))
+    assert "Load the folder that it was saved in, or make the plan again" in refusal.value.remedy
+    assert same(before, state(tiny))
+    assert not hooked(tiny)
+
+
+@pytest.mark.parametrize("case", ["weights", "wanda 2:4"])
+def test_saved_and_loaded(tiny, masked, case, tmp_path):
+    _, _, better = masked(case)
+    again = pruning.load(pruning.save(better, tmp_path / "out"))
+    assert plan_of(again) == plan_of(better)
+    assert same(state(again), state(better))
+    told, same_again = (pruning.report(tiny, pipe, plan_of(pipe)) for pipe in (better, again))
+    assert told.to_dict() == same_again.to_dict()
+    once_more = pruning.apply(again, pruning.plan(again, ratio=0.5, component="text_encoder"))
+    assert [step.decision.kind for step in plan_of(once_more).steps][1:] == ["recovered", "threshold"]
+    assert pruning.apply(again, plan_of(again)).unet is again.unet  # all of it is done
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_report_counts_what_went(tiny, masked, case):
+    _, zeros, better = masked(case)
+    bare, told = (pruning.report(tiny, pipe, plan_of(pipe)) for pipe in (zeros, better))
+    assert told.units == bare.units
+    assert told.layers == bare.layers
+    assert told.macs == bare.macs
+    assert told.requested == {"ratio": CASES[case].get("ratio", 0.5), "of": "units"}
+
+
+def test_a_second_step_on_what_was_adjusted(tiny, masked, tmp_path):
+    once = masked("weights")[2]
+    twice = pruning.apply(once, request(once, "2:4"))
+    assert [step.decision.kind for step in plan_of(twice).steps] == ["threshold", "recovered", "pattern", "recovered"]
+    again = pruning.load(pruning.save(twice, tmp_path / "out"))
+    assert same(state(again), state(twice))
+    assert pruning.report(tiny, twice, plan_of(twice)).requested["ratio"] == 0.5
+
+
+@pytest.mark.parametrize("units", ["head", "neuron", "channel", "width"])
+def test_larger_units_are_not_made_up_for(tiny, units):
+    with pytest.raises(pruning.Refused, match=f"not {units} units") as refusal:
+        pruning.plan(tiny, ratio=0.5, units=units, update=True)
+    assert refusal.value.remedy == "Leave update out, or choose units weight or nm."
+
+
+def test_scores_are_those_without_it(tiny, masked):
+    scores = pruning.score(tiny, "magnitude")
+    plan = pruning.plan(tiny, ratio=0.5, update=True, calibration=NOISE, scores=scores)
+    assert plan == masked("weights")[0]
+    assert plan.recipe.scoring == replace(plan.recipe, update=False).scoring

@@ -11,7 +11,7 @@ import torch
 
 from pruning.errors import Refused
 from pruning.scores import Scores
-from pruning.spread import decide, gone, protected, ranking, shares
+from pruning.spread import bundles_of_each, decide, gone, protected, ranking, shares
 from pruning.types import Recipe
 from pruning.units.site import WEIGHTS, Site
 
@@ -36,10 +36,13 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
     Raises:
         Refused: nothing can go, or not so much; as ``decide`` says it.
     """
-    if recipe.units != "weight" or recipe.spread == "row":
+    out = dict.fromkeys(scores.catalog.sites, 0)
+    if recipe.units not in WEIGHTS:
+        return out | {name: count * scores.catalog.sites[name].quota
+                      for name, count in bundles_of_each(scores, recipe).items()}
+    if recipe.units == "nm" or recipe.spread == "row":
         decision = decide(scores, recipe)
         return {site.name: gone(decision, site) for site in scores.catalog}
-    out = dict.fromkeys(scores.catalog.sites, 0)
     for part in shares(scores.catalog, recipe):
         found = [part.alone] if part.alone is not None else ranking(scores, part).about().tolist()
         out |= {room.site.name: count for room, count in zip(part.rooms, found, strict=True)}

@@ -4,11 +4,11 @@ The bits of a non-negative float32, read as an integer, have the order of the fl
 their upper half is a bin of a histogram that needs no range to be chosen.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
 from pruning.work import Looked
 
+T = TypeVar("T")
 LOW = 15  # bits of a key below the bin
 BINS = 1 << (31 - LOW)
 
@@ -118,7 +119,7 @@ class Scores:
     values: Mapping[str, Tensor]  # of larger units
     calibration: Any = None
     profiles: Mapping[str, Tensor] = field(default_factory=dict)  # site -> (buckets,), where the method knows it
-    _pools: dict[tuple[str, ...], Pool] = field(default_factory=dict)
+    _known: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -130,13 +131,18 @@ class Scores:
         """The scores of some sites again, piece by piece."""
         return streamed(self.criterion, self.subject, self.catalog.only(*names), self.calibration)
 
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What follows from the scores alone, made once."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
     def pool(self, names: Sequence[str]) -> Pool:
         """The sketches of some sites side by side; those of several sites are kept, since every ratio asks for them."""
-        key = tuple(names)
-        found = self._pools.get(key) or Pool.of([self.sketches[name] for name in key])
-        if len(key) > 1:
-            self._pools[key] = found
-        return found
+        def make() -> Pool:
+            return Pool.of([self.sketches[name] for name in names])
+
+        return make() if len(names) == 1 else self.once(tuple(names), make)
 
     def whole(self, name: str) -> Tensor:
         """The scores of one weight site again, (*rows, inputs)."""

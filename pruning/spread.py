@@ -279,9 +279,10 @@ def decide(scores: Scores, recipe: Recipe) -> Decision:
             raise Refused(f"No layer's inputs are a multiple of {parse_pattern(recipe.pattern or '')[1]}, so "
                           f"{recipe.pattern} removes nothing.", "Choose another pattern, such as 2:4.")
         return Decision("pattern", fitting)
-    divided = shares(scores.catalog, recipe)
     if recipe.units != "weight":
-        return Decision("keep", _kept(scores, divided, recipe))
+        return Decision("keep", {name: ranges(bundles(scores, scores.catalog.sites[name]).kept(count))
+                                 for name, count in bundles_of_each(scores, recipe).items()})
+    divided = shares(scores.catalog, recipe)
     if recipe.spread == "row":
         return Decision("pattern", {room.site.name: f"{room.site.inputs - steps}:{room.site.inputs}"
                                     for part in divided for room in part.rooms if (steps := part.alone)})
@@ -311,17 +312,27 @@ def ranking(scores: Scores, part: Share) -> Ranking:
                    [Ranked(room.site.name, room.worth, room.most) for room in part.rooms], amount)
 
 
-def _kept(scores: Scores, divided: Sequence[Share], recipe: Recipe) -> dict[str, list[list[int]]]:
-    kept: dict[str, list[list[int]]] = {}
+def bundles(scores: Scores, site: Site) -> Bundles:
+    """A site's units in the order in which they may go; no ratio changes that, so it is found once."""
+    return scores.once(site.name, lambda: Bundles.of(site, scores.values[site.name]))
+
+
+def bundles_of_each(scores: Scores, recipe: Recipe) -> dict[str, int]:
+    """How many bundles of larger units go of each site that loses something.
+
+    Raises:
+        Refused: nothing can go; the nearest share that would is named.
+    """
+    gone: dict[str, int] = {}
     asked = []
-    for part in divided:
-        ranked = [Bundles.of(room.site, scores.values[room.site.name]) for room in part.rooms]
+    for part in shares(scores.catalog, recipe):
+        ranked = [bundles(scores, room.site) for room in part.rooms]
         counts = [part.alone] if part.alone is not None else bundles_gone(ranked, part.rooms, part.amount)
         asked += [(part, ranked)] if part.amount > 0 else []
-        kept |= {one.site.name: ranges(one.kept(count)) for one, count in zip(ranked, counts, strict=True) if count}
-    if asked and not kept:
+        gone |= {one.site.name: count for one, count in zip(ranked, counts, strict=True) if count}
+    if asked and not gone:
         raise _too_coarse(asked, recipe)
-    return kept
+    return gone
 
 
 def _too_coarse(asked: Sequence[tuple[Share, Sequence[Bundles]]], recipe: Recipe) -> Refused:

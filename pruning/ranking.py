@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,9 +122,10 @@ def inside(scores: Scores, places: Mapping[str, int]) -> Inside:
     """One pass over the values of some sites: how many keys lie at or below each lower half, within one bin a site."""
     some = [name for name, place in places.items()
             if scores.sketches[name].below(place + 1) > scores.sketches[name].below(place)]
-    counts = {name: torch.zeros(1 << LOW, dtype=torch.long) for name in some}
+    counts = {name: np.zeros(1 << LOW, dtype=np.int64) for name in some}
     for scored in scores.stream(some) if some else ():
-        found = stored(keys(scored.values)) - (places[scored.site.name] << LOW)
-        found = found[(found >= 0) & (found < 1 << LOW)]
-        counts[scored.site.name] += torch.bincount(found, minlength=1 << LOW).cpu()
-    return {name: count.cumsum(0).int() for name, count in counts.items()}
+        name = scored.site.name
+        found = stored(keys(scored.values)).cpu().numpy()  # numpy picks out by a mask several times as fast as torch
+        found = found[(found >> LOW) == places[name]] & ((1 << LOW) - 1)
+        counts[name] += np.bincount(found, minlength=1 << LOW)
+    return {name: torch.from_numpy(count.cumsum(dtype=np.int32)) for name, count in counts.items()}

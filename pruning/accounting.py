@@ -59,7 +59,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     """The report of the plan's last step.
 
     Layers are those of the step. Params and MACs compare the dense component with the pruned one; ``nonzero`` counts
-    what is left when zeros are not counted.
+    what is left when zeros are not counted. Where streams cross, what both would save is told of the first that runs.
     """
     step = plan.decided
     before, after = subject(dense, step.recipe.component), subject(pruned, step.recipe.component)
@@ -74,7 +74,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     start = _start(before, plan)
     base = costs if start is before.net else trace(start, before.example)
     sites = list(find(start, step.recipe.units))
-    layers = tuple(_layer(site, step, base) for site in sites)
+    layers = tuple(_layers(sites, step, base))
     free = [layer for layer, site in zip(layers, sites, strict=True) if not protected(site, step.recipe)]
     stored = written_as(dense)
     return Report(
@@ -137,19 +137,23 @@ def survives(tensor: Tensor) -> bool:
     return bool((tensor.half().to(tensor.dtype) == tensor).all())
 
 
-def _layer(site: Site, step: PlanStep, costs: Costs) -> LayerReport:
-    entry = step.decision.sites.get(site.name)
-    params, macs = 0, 0
-    own = ratio_of(site, step.recipe)
-    requested = step.recipe.ratio if own is None else own
-    count = gone(step.decision, site)
-    if entry is not None and step.decision.kind == "keep":
-        left = costs.count({site: site.units - count})
-        params, macs = (whole - part for whole, part in zip(costs.count(), left, strict=True))
-    elif entry is not None:
-        params, macs = count, count * costs.uses.get(site.tensor, 0)
-    return LayerReport(site.name, site.kind, site.units, count, params, macs if costs.known else None,
-                       0.0 if left_alone(site, step.recipe) else requested, reason(site, count, step.recipe))
+def _layers(sites: Sequence[Site], step: PlanStep, costs: Costs) -> Iterator[LayerReport]:
+    """What each site lost. Width goes site by site in their order, so that the parts add up to the whole."""
+    left: dict[Site, int] = {}
+    before = costs.count()
+    for site in sites:
+        count, own = gone(step.decision, site), ratio_of(site, step.recipe)
+        params = macs = 0
+        if count and step.decision.kind == "keep":
+            left[site] = site.units - count
+            after = costs.count(left)
+            params, macs = before[0] - after[0], before[1] - after[1]
+            before = after
+        elif count:
+            params, macs = count, count * costs.uses.get(site.tensor, 0)
+        requested = step.recipe.ratio if own is None else own
+        yield LayerReport(site.name, site.kind, site.units, count, params, macs if costs.known else None,
+                          0.0 if left_alone(site, step.recipe) else requested, reason(site, count, step.recipe))
 
 
 def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None,

@@ -134,7 +134,7 @@ class Costs:
         for site, n in (kept or {}).items():
             for member in site.members:
                 shapes[member.tensor][member.axis] -= (site.units - n) * member.size  # type: ignore[index]
-            if site.kind == "head" and site.module in attention:
+            if site.module in attention:  # its heads, or the width of its only one
                 attention[site.module] = attention[site.module] * n // site.units
         macs = sum(prod(shapes[name]) * uses for name, uses in self.uses.items()) + sum(attention.values())
         return sum(prod(shape) for shape in shapes.values()), macs

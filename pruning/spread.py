@@ -5,14 +5,15 @@ removes a superset (of an N:M group or a row, the earliest stay). With ``of`` ot
 a unit, so that the whole is not: there nesting holds but for that unit.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import ceil, floor
 
 import torch
 from torch import Tensor
 
+from pruning.budget import NEAR, nearest
 from pruning.errors import Refused
 from pruning.ranking import Ranked, Ranking, inside
 from pruning.scores import Scores
@@ -27,7 +28,7 @@ OF = {"units": "units", "params": "parameters", "macs": "MACs"}
 
 def protected(site: Site, recipe: Recipe) -> str | None:
     """Why a site is left alone by request, or None."""
-    if any(fnmatchcase(site.module, glob) for glob in recipe.protect):
+    if any(fnmatchcase(module, glob) for glob in recipe.protect for module in (site.module, *site.along)):
         return "protected"
     if recipe.only and not any(fnmatchcase(site.module, glob) for glob in recipe.only):
         return "outside the layers asked for"
@@ -323,16 +324,47 @@ def bundles_of_each(scores: Scores, recipe: Recipe) -> dict[str, int]:
     Raises:
         Refused: nothing can go; the nearest share that would is named.
     """
-    gone: dict[str, int] = {}
+    if recipe.of != "units" and any(site.kind == "stream" for site in scores.catalog):
+        return _counted(scores, recipe)
+    found, asked = _ranked(scores, recipe)
+    if asked and not found:
+        raise _too_coarse(asked, recipe)
+    return found
+
+
+def _ranked(scores: Scores, recipe: Recipe) -> tuple[dict[str, int], list[tuple[Share, list[Bundles]]]]:
+    """(how many bundles go of each site that loses something, the shares that ask for any)."""
+    found: dict[str, int] = {}
     asked = []
     for part in shares(scores.catalog, recipe):
         ranked = [bundles(scores, room.site) for room in part.rooms]
         counts = [part.alone] if part.alone is not None else bundles_gone(ranked, part.rooms, part.amount)
         asked += [(part, ranked)] if part.amount > 0 else []
-        gone |= {one.site.name: count for one, count in zip(ranked, counts, strict=True) if count}
-    if asked and not gone:
-        raise _too_coarse(asked, recipe)
-    return gone
+        found |= {one.site.name: count for one, count in zip(ranked, counts, strict=True) if count}
+    return found, asked
+
+
+def _counted(scores: Scores, recipe: Recipe) -> dict[str, int]:
+    """Where streams cross, what a channel saves depends on what else goes: the count decides."""
+    catalog, asked, part = scores.catalog, Asked.of(scores.catalog, recipe), recipe.of == "macs"
+    whole = catalog.costs.count()[part]
+
+    def saved(found: Mapping[str, int]) -> int:
+        kept = {name: catalog.sites[name].units - count * catalog.sites[name].quota for name, count in found.items()}
+        return whole - catalog.count(kept)[part]
+
+    def at(ratio: float) -> dict[str, int]:
+        return _ranked(scores, replace(recipe, of="units", ratio=ratio))[0]
+
+    found = nearest(at, saved, recipe.ratio * whole)
+    if found is None:
+        over = saved(at(0.0)) > recipe.ratio * whole
+        raise asked.too_much(0 if over else saved(at(1 - NEAR)) / whole)
+    if recipe.ratio and not found:
+        least = min(room.step * room.worth for room in asked.rooms if room.most) / whole
+        raise Refused(f"{recipe.ratio:.1%} of the {OF[recipe.of]} is less than the smallest step.",
+                      f"The smallest takes {ceil(least * 1000) / 10:.1f}%.")
+    return found
 
 
 def _too_coarse(asked: Sequence[tuple[Share, Sequence[Bundles]]], recipe: Recipe) -> Refused:
@@ -344,7 +376,7 @@ def _too_coarse(asked: Sequence[tuple[Share, Sequence[Bundles]]], recipe: Recipe
             count = sum(room.site.units * room.worth for room in part.rooms) // (room.step * room.worth)
             ratio = part.amount / (count * room.step * room.worth)
             firsts.append((count, f"{ratio:.1%} of {count} " + (
-                f"{room.site.kind}s a layer" if part.alone is not None else "units in all layers together")))
+                f"{room.site.noun}s a layer" if part.alone is not None else "units in all layers together")))
     if not firsts:
         return Refused("Nothing can go: each layer has a single unit and keeps it.", "Choose another kind of unit.")
     count, text = max(firsts)
@@ -385,4 +417,4 @@ def _snapped(site: Site, count: int, recipe: Recipe) -> str | None:
         return "keeps its best, so that something is left" if recipe.most >= 1 else f"loses at most {recipe.most:.0%}"
     if site.quota > 1:
         return f"snapped to whole channels of {site.quota} norm groups"
-    return f"snapped to whole {site.kind}s: steps of {1 / site.units:.1%}"
+    return f"snapped to whole {site.noun}s: steps of {1 / site.units:.1%}"

@@ -13,9 +13,9 @@ from pruning.errors import Later, Refused
 from pruning.scores import streamed
 from pruning.subject import Subject, fingerprint, log, plan_of, shell, subject, with_plan
 from pruning.types import Decision, Plan, PlanStep
-from pruning.units import head
 from pruning.units.catalog import catalog, find
-from pruning.units.channel import KeptGroupNorm
+from pruning.units.mend import attended, mend
+from pruning.units.norms import over_kept
 from pruning.units.site import PIECE, Site, indices
 from pruning.work import Looked
 
@@ -165,45 +165,56 @@ def put(net: nn.Module, tensor: str, value: Tensor) -> None:
 
 def slice_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
     """Cut removed units out of every tensor that they own a part of, in place of a shell's parameters."""
-    for (tensor, axis), gone in owned(kept).items():
-        old = net.get_parameter(tensor)
-        stay = torch.ones(old.shape[axis], dtype=torch.bool).index_fill_(0, gone, False).nonzero().flatten()
-        put(net, tensor, old.detach().index_select(axis, stay.to(old.device)).contiguous())
-    for site, units in kept.items():
-        for module in {member.tensor.rpartition(".")[0] for member in site.members}:
-            resize(net.get_submodule(module))
-        if site.kind == "head":
-            head.mend(net, site, len(units))
+    cuts: dict[str, list[tuple[int, Tensor]]] = {}
+    for (tensor, axis), stay in staying(net, kept).items():
+        cuts.setdefault(tensor, []).append((axis, stay))
+    for tensor, parts in cuts.items():
+        value = net.get_parameter(tensor).detach()
+        for axis, stay in sorted(parts, key=lambda part: part[0]):  # rows are the quickest to cut
+            value = value.index_select(axis, stay.to(value.device))
+        put(net, tensor, value.contiguous())
+    heads = {site.module: len(units) for site, units in kept.items() if site.kind == "head"}
+    mend(net, (tensor.rpartition(".")[0] for tensor in cuts), heads)
 
 
 def mask_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
-    """Same shapes, zeros where units are removed; norms take their statistics over the kept channels."""
-    for (tensor, axis), gone in owned(kept).items():
-        old = net.get_parameter(tensor)
-        put(net, tensor, old.detach().index_fill(axis, gone.to(old.device), 0))
+    """Same shapes, zeros where units are removed; norms and attention work as those of the smaller model do."""
+    norms: dict[str, Tensor] = {}
+    for (tensor, axis), stay in staying(net, kept).items():
+        old = net.get_parameter(tensor).detach()
+        keep = torch.zeros(old.shape[axis], dtype=torch.bool).index_fill_(0, stay, True)
+        gone = (~keep).nonzero().flatten().to(old.device)
+        put(net, tensor, old.index_fill(axis, gone, 0))
+        norms.setdefault(tensor.rpartition(".")[0], stay.to(old.device))
+    for name, stay in norms.items():
+        norm = over_kept(net.get_submodule(name), stay)
+        if norm is not None:
+            owner, _, last = name.rpartition(".")
+            setattr(net.get_submodule(owner), last, norm)
     for site, units in kept.items():
-        if site.norm:
-            owner, _, name = site.norm.rpartition(".")
-            norm: nn.GroupNorm = net.get_submodule(site.norm)  # type: ignore[assignment]
-            setattr(net.get_submodule(owner), name, KeptGroupNorm(norm, units.to(norm.weight.device)))
+        for tensor in attended(net, site):
+            put(net, tensor, net.get_parameter(tensor).detach() * (site.units / len(units)) ** 0.5)
 
 
-def owned(kept: Mapping[Site, Tensor]) -> dict[tuple[str, int], Tensor]:
-    """(tensor, axis) -> the indices that removed units own, over all sites at once."""
-    gone: dict[tuple[str, int], list[Tensor]] = {}
-    for site, units in kept.items():
-        away = torch.ones(site.units, dtype=torch.bool).index_fill_(0, units, False).nonzero().flatten()
+def staying(net: nn.Module, kept: Mapping[Site, Tensor]) -> dict[tuple[str, int], Tensor]:
+    """(tensor, axis) -> the indices that stay, over all sites at once."""
+    owners: dict[tuple[str, int], list[tuple[Site, int, int]]] = {}
+    for site in kept:
         for member in site.members:
-            gone.setdefault((member.tensor, member.axis), []).append(member.indices(away))
-    return {place: torch.cat(parts) for place, parts in gone.items()}
+            owners.setdefault((member.tensor, member.axis), []).append((site, member.offset, member.size))
+    found: dict[tuple, Tensor] = {}  # most tensors on a stream keep the same
 
+    def left(width: int, parts: tuple[tuple[Site, int, int], ...]) -> Tensor:
+        keep = torch.ones(width, dtype=torch.bool)
+        for site, offset, size in parts:
+            own = torch.zeros(site.units, dtype=torch.bool).index_fill_(0, kept[site], True)
+            keep[offset : offset + site.units * size] = own.repeat_interleave(size)
+        return keep.nonzero().flatten()
 
-def resize(module: nn.Module) -> None:
-    """Let a module's own counts follow its tensors."""
-    match module:
-        case nn.Linear():
-            module.out_features, module.in_features = module.weight.shape
-        case nn.Conv2d():
-            module.out_channels, module.in_channels = module.weight.shape[:2]
-        case nn.GroupNorm():
-            module.num_channels = module.weight.shape[0]
+    out = {}
+    for (tensor, axis), parts in owners.items():
+        key = (net.get_parameter(tensor).shape[axis], tuple(parts))
+        if key not in found:
+            found[key] = left(*key)
+        out[tensor, axis] = found[key]
+    return out

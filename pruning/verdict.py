@@ -9,7 +9,7 @@ from typing import Any
 from pruning.accounting import ran_sparse, timed_for
 from pruning.spread import parse_pattern
 from pruning.subject import DENOISERS, LABELS
-from pruning.units.site import WEIGHTS
+from pruning.units.site import WEIGHTS, noun
 
 # SSIM has no agreed words. These are read off the first emoji-sd: 16 prompts, magnitude, weights, 2:4, channels, heads
 # and neurons at several ratios. From 0.98 on the pair looks equal side by side, and all 16 prompts are still read.
@@ -45,7 +45,7 @@ def _removed(report: Mapping[str, Any], component: str, pattern: str | None) -> 
         what = f"{'half' if m == 2 * n else m - n} of each {m} weights ({pattern})"
     else:
         asked = [layer for layer in report["layers"] if layer["requested"]] or report["layers"]
-        kinds = dict.fromkeys("weights" if layer["kind"] in WEIGHTS else f"{layer['kind']}s" for layer in asked)
+        kinds = dict.fromkeys("weights" if layer["kind"] in WEIGHTS else f"{noun(layer['kind'])}s" for layer in asked)
         *others, last = kinds
         named = f"{', '.join(others)} and {last}" if others else last
         what = f"{_percent(report['units']['gone'] / report['units']['total'])} of the {named}"

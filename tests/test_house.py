@@ -174,7 +174,7 @@ def test_unknown_names_are_refused_with_the_choices(tiny, method, options, words
 
 
 @pytest.mark.parametrize(("component", "units", "words"), [
-    ("vae.decoder", "head", "single head"), ("text_encoder", "channel", "has no hidden channels"),
+    ("vae.decoder", "head", "single head"), ("text_encoder", "channel", "adds to one stream of tokens"),
     ("vae.encoder", "weight", "It has: unet, vae.decoder, text_encoder"), (None, "layer", "not part of this version"),
     (None, "bit", "Choose one of weight, nm, head")])
 def test_what_cannot_work_is_refused_with_the_reason(tiny, component, units, words):

@@ -16,7 +16,7 @@ from pruning.spread import parse_pattern
 from pruning.subject import fingerprint, plan_of, subject
 from pruning.types import Decision
 from pruning.units.catalog import find
-from pruning.units.channel import KeptGroupNorm
+from pruning.units.norms import KeptGroupNorm
 from pruning.units.site import indices
 
 WIDTHS = [("unet", "head", 0.25), ("unet", "head", 0.75), ("unet", "neuron", 0.1), ("unet", "neuron", 0.9),

@@ -49,8 +49,8 @@ def handed_on(site: Site, norms: Norms) -> Tensor:
     """What the next layer is given of each unit, root mean square, (buckets, units)."""
     squares = []
     for member in site.members:
-        if member.axis == 1:
-            given = norms[member.tensor.removesuffix(".weight")]
+        given = norms.get(member.tensor.removesuffix(".weight"))
+        if member.axis == 1 and given is not None:  # a table of classes gives its second axis, and is given none
             own = given[:, member.offset : member.offset + site.units * member.size]
             squares.append(own.unflatten(1, (site.units, member.size)).square().mean(2))
     return torch.stack(squares).mean(0).sqrt()

@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import prod
 
 from torch import nn
 
 from pruning.costs import Costs, Example, trace
 from pruning.errors import Refused
-from pruning.units import channel, head, neuron, weight
+from pruning.units import channel, head, neuron, stream, weight
 from pruning.units.site import WEIGHTS, Site
 
-WIDTH = ("head", "neuron", "channel")
-FINDERS: dict[str, Callable[[nn.Module], Iterator[Site]]] = {
-    "weight": weight.sites, "nm": lambda net: weight.sites(net, "nm"),
-    "head": head.sites, "neuron": neuron.sites, "channel": channel.sites,
+Finder = Callable[[nn.Module], Iterator[Site]]
+FINDERS: dict[str, Finder] = {
+    "weight": weight.sites, "nm": lambda net: weight.sites(net, "nm"), "head": head.sites, "neuron": neuron.sites,
+    "channel": lambda net: chain(channel.sites(net), stream.sites(net)),
 }
+WIDTH: tuple[Finder, ...] = (head.sites, neuron.sites, channel.sites)  # of the inner dimensions
 NOUNS = {"weight": "weights", "nm": "weights", "head": "attention heads", "neuron": "feed-forward neurons",
-         "channel": "hidden channels", "width": "heads, neurons or channels"}
+         "channel": "channels", "width": "heads, neurons or channels"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class Catalog:
         return self.costs.count({self.sites[name]: n for name, n in kept.items()})
 
     def worth(self, site: Site, of: str) -> int:
-        """What one unit of a site counts: 1, its parameters, or its MACs. What is inside a layer adds up."""
+        """What one unit of a site counts: 1, its parameters, or its MACs, with all other sites whole.
+
+        What is inside a layer adds up. Streams cross each other, so theirs does not: see ``count``.
+        """
         if of == "units":
             return 1
         if site.kind in WEIGHTS:
@@ -49,7 +54,7 @@ class Catalog:
                  for m in site.members}
         if of == "params":
             return sum(owned.values())
-        between = self.costs.attention.get(site.module, 0) // site.units if site.kind == "head" else 0
+        between = self.costs.attention.get(site.module, 0) // site.units
         return between + sum(count * self.costs.uses.get(m.tensor, 0) for m, count in owned.items())
 
 
@@ -57,18 +62,21 @@ def why_not(net: nn.Module, units: str, component: str) -> str | None:
     """Why a component has no units of a kind, in a sentence; None when it has."""
     if any(True for _ in find(net, units)):
         return None
-    lone = units == "head" and any("Attention" in type(m).__name__ for m in net.modules())
-    reason = "its attention has a single head" if lone else f"it has no {NOUNS[units]} that Prunescope knows"
+    reason = f"it has no {NOUNS[units]} that Prunescope knows"
+    if units == "head" and any("Attention" in type(m).__name__ for m in net.modules()):
+        reason = "its attention has a single head"
+    elif units == "channel":
+        reason = stream.why_not(net) or reason
     return f"{component} cannot lose {NOUNS[units]}: {reason}."
 
 
 def find(net: nn.Module, units: str) -> Iterator[Site]:
     """The sites of a kind, grouped by kind when there are several."""
-    for kind in WIDTH if units == "width" else (units,):
-        if kind not in FINDERS:
-            raise Refused(f"Units {kind!r} are not part of this version.",
-                          f"There are {', '.join([*FINDERS, 'width'])}.")
-        yield from FINDERS[kind](net)
+    if units != "width" and units not in FINDERS:
+        raise Refused(f"Units {units!r} are not part of this version.",
+                      f"There are {', '.join([*FINDERS, 'width'])}.")
+    for finder in WIDTH if units == "width" else (FINDERS[units],):
+        yield from finder(net)
 
 
 def catalog(net: nn.Module, units: str, example: Example, component: str = "This model") -> Catalog:

@@ -5,9 +5,7 @@ The channels in front of a GroupNorm go in equal numbers from each of its groups
 
 from collections.abc import Iterator
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from pruning.units.site import Member, Site, named
 
@@ -26,23 +24,4 @@ def sites(net: nn.Module) -> Iterator[Site]:
             for offset in (0, width) if block.time_embedding_norm == "scale_shift" else (0,):
                 members += [Member(f"{name}.time_emb_proj.weight", 0, offset=offset),
                             Member(f"{name}.time_emb_proj.bias", 0, offset=offset)]
-        yield Site(f"{name}#channels", "channel", width, tuple(members), quota=block.norm2.num_groups,
-                   norm=f"{name}.norm2")
-
-
-class KeptGroupNorm(nn.GroupNorm):
-    """A GroupNorm that takes its statistics over the kept channels only, for masked models.
-
-    Removed channels are zeros; counted in, they would shift the mean and variance as much as pruning itself does.
-    """
-
-    def __init__(self, norm: nn.GroupNorm, kept: Tensor) -> None:
-        super().__init__(norm.num_groups, norm.num_channels, norm.eps, norm.affine)
-        self.weight, self.bias = norm.weight, norm.bias
-        self.register_buffer("kept", kept, persistent=False)  # (kept channels,) indices
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(b, c, ...) to the same shape, zero in removed channels."""
-        kept: Tensor = self.kept  # type: ignore[assignment]
-        some = F.group_norm(input[:, kept], self.num_groups, self.weight[kept], self.bias[kept], self.eps)
-        return torch.zeros_like(input).index_copy(1, kept, some)
+        yield Site(f"{name}#channels", "channel", width, tuple(members), quota=block.norm2.num_groups)

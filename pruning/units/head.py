@@ -29,14 +29,3 @@ def sites(net: nn.Module) -> Iterator[Site]:
                 if layer.get_submodule(part).bias is not None:
                     members.append(Member(f"{name}.{part}.bias", 0, size))
             yield Site(f"{name}#heads", "head", heads, tuple(members))
-
-
-def mend(net: nn.Module, site: Site, kept: int) -> None:
-    """Tell the layer how many heads it has now."""
-    layer = net.get_submodule(site.module)
-    for kind, (_, _, counter) in LAYOUTS.items():
-        if any(base.__name__ == kind for base in type(layer).__mro__):
-            setattr(layer, counter, kept)
-    for attribute, projection in (("inner_dim", "to_q"), ("inner_kv_dim", "to_k")):
-        if hasattr(layer, attribute):
-            setattr(layer, attribute, layer.get_submodule(projection).out_features)

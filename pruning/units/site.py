@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -9,6 +10,11 @@ from torch import Tensor, nn
 
 WEIGHTS = ("weight", "nm")
 PIECE = 1 << 18  # weights that are looked at together: 1 MB of float32, which stays in the cache
+
+
+def noun(kind: str) -> str:
+    """What a unit of a kind of site is called: channels are channels wherever they run."""
+    return "channel" if kind == "stream" else kind
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Site:
     A weight site is one tensor, seen as (*rows, inputs): a convolution's rows are (output, kernel row, kernel column),
     so that neighbours along a row are input channels. A width site is a set of coupled ``members``.
     ``quota`` is the number of norm groups that must lose equally many channels. ``module`` is what is counted for it.
+    ``along`` has the modules that a stream runs through: protecting one of them protects the stream.
     """
 
     name: str
@@ -43,7 +50,15 @@ class Site:
     members: tuple[Member, ...]
     inputs: int = 0  # weight sites: the length of a row
     quota: int = 1
-    norm: str = ""  # the GroupNorm that normalizes these channels, if any
+    along: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # streams have hundreds of members
+
+    @property
+    def noun(self) -> str:
+        """What a unit of it is called."""
+        return noun(self.kind)
 
     @property
     def tensor(self) -> str:
@@ -75,11 +90,13 @@ class Site:
         ``value`` gives the values of a tensor by its name, in the tensor's shape.
         """
         total, owned = torch.zeros(self.units), 0
-        for member in self.members:
-            span = value(member.tensor).float().cpu().movedim(member.axis, 0)
-            per_unit = span[member.offset : member.offset + self.units * member.size].reshape(self.units, -1)
-            total += per_unit.sum(1)
-            owned += per_unit.shape[1]
+        for tensor, members in groupby(self.members, lambda member: member.tensor):
+            values = value(tensor).float().cpu()
+            for member in members:
+                span = values.movedim(member.axis, 0)[member.offset : member.offset + self.units * member.size]
+                per_unit = span.reshape(self.units, -1)
+                total += per_unit.sum(1)
+                owned += per_unit.shape[1]
         return total / owned
 
 

@@ -129,7 +129,7 @@ def importance(rows: Sequence[Layer], picked: str = "", *, cut: bool = True, uns
                tag("span", ""), tag("span", "units"), class_="axis", aria_hidden="true")
     how = ("Hatched up to the orange line: removed." if cut else
            "N:M chooses inside each group, so no threshold divides a strip.")
-    if any(layer.kind == "channel" for layer in rows):
+    if any(layer.kind in ("channel", "stream") for layer in rows):
         how += " In front of a norm every group loses its own lowest channels: the line says how many, not which."
     if timed:
         how += " The short strip says at which noise a layer matters, against its own largest."

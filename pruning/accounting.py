@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -11,16 +12,20 @@ from pruning.costs import Costs, on_meta, trace
 from pruning.errors import Refused
 from pruning.kernels import Ceiling, amdahl, ceiling
 from pruning.spread import gone, left_alone, protected, ratio_of, reason
-from pruning.subject import DENOISERS, Subject, fingerprint, parts_of, subject
+from pruning.subject import DENOISERS, Subject, fingerprint, parts_of, plan_of, subject
 from pruning.surgery import carried_out
-from pruning.types import Plan, PlanStep
+from pruning.types import Calibration, Plan, PlanStep
 from pruning.units.catalog import find
 from pruning.units.site import Site
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One site: how many units it had and lost, and what that took."""
+    """One site: how many units it had and lost, and what that took.
+
+    ``error`` is the relative squared error of what the layer hands on, before and after what stays was adjusted; None
+    where that was not asked for, or the layer could not be looked at.
+    """
 
     name: str
     kind: str
@@ -30,6 +35,7 @@ class LayerReport:
     macs_gone: int | None
     requested: float
     reason: str | None
+    error: tuple[float, float] | None = None
 
     @property
     def share(self) -> float:
@@ -49,6 +55,7 @@ class Report:
     speed: Mapping[str, Any]
     fingerprint: Mapping[str, str]
     layers: tuple[LayerReport, ...]
+    adjusted: Mapping[str, Any] | None = None  # what stays, where a recipe asked for that
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -60,8 +67,9 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
 
     Layers are those of the step. Params and MACs compare the dense component with the pruned one; ``nonzero`` counts
     what is left when zeros are not counted. Where streams cross, what both would save is told of the first that runs.
+    Whether what stays was adjusted is read off the pruned model: a plan that is yet to be carried out does not say.
     """
-    step = plan.decided
+    step, mended = plan.decided, _mended(plan_of(pruned) or plan, plan.decided)
     before, after = subject(dense, step.recipe.component), subject(pruned, step.recipe.component)
     costs, cut = trace(before.net, before.example), trace(after.net, before.example)
     zeros = {name: int(tensor.numel() - torch.count_nonzero(tensor)) for name, tensor in after.net.named_parameters()
@@ -74,7 +82,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     start = _start(before, plan)
     base = costs if start is before.net else trace(start, before.example)
     sites = list(find(start, step.recipe.units))
-    layers = tuple(_layers(sites, step, base))
+    layers = tuple(_layers(sites, step, base, mended.decision.sites if mended else {}))
     free = [layer for layer, site in zip(layers, sites, strict=True) if not protected(site, step.recipe)]
     stored = written_as(dense)
     return Report(
@@ -84,7 +92,8 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
         {"dense": weight(before.net, stored), "pruned": weight(after.net, stored),
          "dtype": str(stored).removeprefix("torch.")},
         speed(step, macs, measured, _sparse(step, sites, cut, next(after.net.parameters()))),
-        {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers)
+        {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers,
+        _adjusted(mended, again=mended not in plan.steps) if mended else None)
 
 
 def _start(before: Subject, plan: Plan) -> nn.Module:
@@ -137,7 +146,43 @@ def survives(tensor: Tensor) -> bool:
     return bool((tensor.half().to(tensor.dtype) == tensor).all())
 
 
-def _layers(sites: Sequence[Site], step: PlanStep, costs: Costs) -> Iterator[LayerReport]:
+def _mended(done: Plan, step: PlanStep) -> PlanStep | None:
+    """The step that adjusted what a step left."""
+    pairs = zip(done.steps, done.steps[1:], strict=False)
+    return next((b for a, b in pairs if a == step and b.decision.kind == "recovered" and b.decision.sites), None)
+
+
+def _adjusted(step: PlanStep, again: bool) -> dict[str, Any]:
+    """How many layers were adjusted, of how many that were looked at; the medians of their errors; all in words.
+
+    ``again`` says that the plan at hand is one that was asked for: it adjusts anew wherever it is carried out.
+    """
+    errors = list(step.decision.sites.values())
+    count = sum(after < before for before, after in errors)
+    was, now = (median(side) for side in zip(*errors, strict=True))
+    return {"layers": count, "of": len(errors), "before": was, "after": now,
+            "said": f"{_fell(count, len(errors), was, now)}{', on samples kept apart' if _apart(step) else ''}; " + (
+                "the plan adjusts them anew wherever it is carried out." if again else
+                "the plan alone cannot make this model again, the saved folder is the model.")}
+
+
+def _fell(count: int, of: int, was: float, now: float) -> str:
+    if not count:
+        return f"What stays was left as it is: adjusted, none of {of} layers came nearer to its output"
+    what = f"What stays was adjusted in {count} of {of} layers: "
+    if f"{was:.3g}" == f"{now:.3g}":
+        return f"{what}the output error is {now:.3g} as before (median of all)"
+    return f"{what}the output error fell from {was:.3g} to {now:.3g} (median of all)"
+
+
+def _apart(step: PlanStep) -> bool:
+    """Whether errors were taken on other samples than those that were adjusted by: of one there is no half."""
+    shown = step.recipe.calibration or Calibration()
+    return shown.samples > 1 and len(set(shown.prompts)) != 1
+
+
+def _layers(sites: Sequence[Site], step: PlanStep, costs: Costs,
+            errors: Mapping[str, Sequence[float]]) -> Iterator[LayerReport]:
     """What each site lost. Width goes site by site in their order, so that the parts add up to the whole."""
     left: dict[Site, int] = {}
     before = costs.count()
@@ -153,7 +198,8 @@ def _layers(sites: Sequence[Site], step: PlanStep, costs: Costs) -> Iterator[Lay
             params, macs = count, count * costs.uses.get(site.tensor, 0)
         requested = step.recipe.ratio if own is None else own
         yield LayerReport(site.name, site.kind, site.units, count, params, macs if costs.known else None,
-                          0.0 if left_alone(site, step.recipe) else requested, reason(site, count, step.recipe))
+                          0.0 if left_alone(site, step.recipe) else requested, reason(site, count, step.recipe),
+                          (error[0], error[1]) if (error := errors.get(site.name)) else None)
 
 
 def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None,

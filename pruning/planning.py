@@ -1,6 +1,8 @@
 """A request resolved on one model: score, divide the ratio, write down what goes."""
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pruning import masks, samples, sensitivity
@@ -11,7 +13,7 @@ from pruning.scores import Scores, collecting
 from pruning.spread import OF, SPREADS, decide, parse_pattern
 from pruning.subject import Subject, fingerprint, plan_of, source_of, subject
 from pruning.types import DEFAULT_PROTECT, UNITS, Calibration, Decision, Plan, PlanStep, Recipe
-from pruning.units.catalog import FINDERS, catalog
+from pruning.units.catalog import FINDERS, catalog, find
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked
 
@@ -50,19 +52,25 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     if update and units not in WEIGHTS:
         raise Refused(f"Weights are adjusted where single ones go, not {units} units.",
                       "Leave update out, or choose units weight or nm.")
-    for glob, share in {"ratio": ratio, **(overrides or {})}.items():
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise Refused(f"overrides cannot be {overrides!r}.", 'It maps globs to ratios, such as {"mid_block*": 0.2}.')
+    own = dict(overrides or {})
+    for what, share in [("The ratio", ratio), *((f"The ratio for {glob}", share) for glob, share in own.items())]:
         if share is None:
-            raise Refused("The ratio is missing.", "Give the share to remove, from 0 up to but not including 1.")
+            raise Refused(f"{what} is missing.", "Give the share to remove, from 0 up to but not including 1.")
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise Refused(f"{'The ratio' if glob == 'ratio' else f'The ratio for {glob}'} cannot be {share!r}.",
+            raise Refused(f"{what} cannot be {share!r}.",
                           "It is the share to remove, from 0 up to but not including 1, such as 0.5.")
-    if not 0 <= seed < 1 << 31:
-        raise Refused(f"seed cannot be {seed}.", f"It runs from 0 to {(1 << 31) - 1}.")
-    if units == "nm" and overrides:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 31:
+        raise Refused(f"seed cannot be {seed!r}.", f"It is a whole number from 0 to {(1 << 31) - 1}.")
+    if units == "nm" and own:
         raise Refused("N:M removes the same share everywhere, so overrides do not apply.", "Use protect or only.")
     if units == "nm" and (of != "units" or spread == "sensitivity" or most < 1):
         raise Refused("N:M removes the same share everywhere.", "Leave of, spread and most as they are.")
     looked_at = subject(pipe, component, seed)
+    protect, only = globs(protect, "protect"), globs(only, "only")
+    fitting(looked_at, {"overrides": globs(own, "overrides"), "only": only,
+                        "protect": tuple(glob for glob in protect if glob not in DEFAULT_PROTECT)})
     needs = [(method, sees(criterion)), ("Adjusting weights", "inputs" if update else "weights"),
              ("The spread by sensitivity", "inputs" if spread == "sensitivity" else "weights")]
     for what, kind in needs:
@@ -73,8 +81,7 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     set_options = tuple((f.name, getattr(criterion, f.name)) for f in knobs(type(criterion)))
     assert ratio is not None  # the loop above refused a missing one
     return Recipe(source_of(pipe), looked_at.component, method, set_options, units, pattern, float(ratio), of, spread,
-                  globs(protect), globs(only), tuple(sorted((overrides or {}).items())), calibration, seed,
-                  float(most), bool(update))
+                  protect, only, tuple(sorted(own.items())), calibration, seed, float(most), bool(update))
 
 
 def sees(criterion: Any) -> str:
@@ -82,9 +89,35 @@ def sees(criterion: Any) -> str:
     return getattr(criterion, "sees", "weights")
 
 
-def globs(given: str | Iterable[str]) -> tuple[str, ...]:
-    """Globs, of which a lone one may be a plain string."""
-    return (given,) if isinstance(given, str) else tuple(given)
+def globs(given: Any, name: str) -> tuple[str, ...]:
+    """Globs, of which a lone one may be a plain string.
+
+    Raises:
+        Refused: they are something else; the sentence has the name of what was given.
+    """
+    found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(glob, str) for glob in found):
+        raise Refused(f"{name} cannot be {given!r}.", 'Name layers by globs, such as "mid_block*".')
+    return found
+
+
+def fitting(looked_at: Subject, given: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse globs that fit no layer of the component, whatever units are asked for: a slip that would go unseen."""
+    if not any(given.values()):
+        return
+    layers = {site.module for units in ("weight", "width") for site in find(looked_at.net, units)}
+    for name, globs_ in given.items():
+        for glob in globs_ if layers else ():
+            if glob not in layers and not any(fnmatchcase(layer, glob) for layer in layers):
+                raise Refused(f"{looked_at.label} has no layer that fits {glob!r} in {name}.",
+                              f"It has {', '.join(nearest(glob, layers))}.")
+
+
+def nearest(glob: str, layers: Collection[str]) -> list[str]:
+    """A few globs that do fit layers, like one that does not; just some, where none is like it."""
+    groups = {layer.rsplit(".", depth)[0]: None for layer in sorted(layers) for depth in range(layer.count(".") + 1)}
+    near = get_close_matches(glob.strip("*."), groups, 3) or [name for name in groups if "." not in name][:3]
+    return [name if name in layers else f"{name}.*" for name in near]
 
 
 def pattern_ratio(pattern: str, ratio: float | None) -> float:
@@ -125,7 +158,8 @@ def resolving(pipe: Any, recipe: Recipe, scores: Scores) -> Generator[Looked, No
     looked_at = subject(pipe, recipe.component, recipe.seed)
     check(looked_at, recipe, scores)
     if recipe.spread == "sensitivity":
-        recipe = yield from sensitivity.suggesting(looked_at, recipe, scores)
+        missed = yield from sensitivity.measuring(looked_at, recipe, scores)
+        recipe = missed.divided(recipe, scores)
     decision = decide(scores, recipe)
     if sees(scores.criterion) != "weights" and decision.kind != "keep":
         decision = yield from as_bits(scores, decision)

@@ -5,6 +5,7 @@ weights among them is known up to the bin that the cut falls in; one bin is 1/25
 off by at most the weights that it has between a score and 1.004 times that score.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,12 +83,15 @@ class Table:
     shares: tuple[tuple[float, ...] | None, ...]
 
 
-def table(scores: Scores, recipe: Recipe) -> Table:
-    """What the ratio's line answers while one drags it, before anything is asked again."""
+def table(scores: Scores, recipe: Recipe, settled: Callable[[Recipe], Recipe] = lambda recipe: recipe) -> Table:
+    """What the ratio's line answers while one drags it, before anything is asked again.
+
+    ``settled`` gives the layers their ratios where the spread leaves them open.
+    """
     rows: list[tuple[Totals | None, tuple[float, ...] | None]] = []
     for ratio in RATIOS:
-        wanted = replace(recipe, ratio=ratio)
         try:
+            wanted = settled(replace(recipe, ratio=ratio))
             going = counts(scores, wanted)
         except Refused:
             rows.append((None, None))

@@ -60,18 +60,23 @@ def overlapped(result: Result) -> str:
 
 
 def report(result: Result) -> str:
-    """What was asked for and what came of it."""
+    """What was asked for and what came of it, and of the weights that were adjusted."""
+    written = result.get("folder") or result.get("plan")
+    return "\n\n".join([_counted(result), *([result["adjusted"]["said"]] if result["adjusted"] else []),
+                        *([f"written to {written}"] if written else [])])
+
+
+def _counted(result: Result) -> str:
     units, rows = result["units"], []
     for name in ("params", "macs", "bytes"):
         row = result[name]
         rows.append((name, row["dense"], row["pruned"], row.get("nonzero")))
     layers = [(layer["name"], layer["units"], layer["gone"], f"{layer['gone'] / layer['units']:.1%}",
                layer["reason"]) for layer in result["layers"]]
-    written = result.get("folder") or result.get("plan")
     return (table(("layer", "units", "gone", "share", "why"), layers)
             + f"\n\nasked for {result['requested']['ratio']:.1%} of {result['requested']['of']}; "
             f"gone {units['gone']:,} of {units['total']:,}\n\n" + table(("", "dense", "pruned", "not zero"), rows)
-            + f"\n\n{_speed(result['speed'])}" + (f"\n\nwritten to {written}" if written else ""))
+            + f"\n\n{_speed(result['speed'])}")
 
 
 def _speed(speed: Result) -> str:
@@ -88,4 +93,4 @@ def compared(result: Result) -> str:
     """The report, the verdict, the live clock of both, and the files."""
     live = ", ".join(f"{side} {ms:.1f}" for side, ms in result["live_ms_per_step"].items())
     clock = f"ms a step, taken live while both were drawn in turn: {live}"
-    return "\n".join([report(result), "", result["verdict"], "", clock, "", *result["files"]])
+    return "\n".join([_counted(result), "", result["verdict"], "", clock, "", *result["files"]])

@@ -4,21 +4,24 @@ Of each layer the squared error of what it hands on is made as small as its mask
 (arXiv:2301.00774, section 3) has the same aim and sweeps over the columns once, each correcting those after it; with
 the mask given, solving for all of them leaves a third of the sweep's error on emoji-sd. Every layer sees the inputs of
 the dense model, so that layers do not depend on each other, and a convolution too wide for that is adjusted for each
-position of its window apart. Half of the calls is kept out: a layer stays as it was when its error on that half did not
-fall.
+position of its window apart. Half of the samples is kept apart: on them the error of what each layer hands on is taken
+before and after, and a layer stays as it was when its error did not fall.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from typing import Any
 
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning import samples
+from pruning.call import Call, place
 from pruning.observe import resting
 from pruning.subject import Subject
 from pruning.types import PlanStep
@@ -27,9 +30,10 @@ from pruning.units.site import Site
 from pruning.work import Looked
 
 WIDE = 3600  # inputs of a whole window, up to which its positions are adjusted together
-MOMENTS = 1 << 28  # bytes of second moments that are collected in one go over the calls
+LEAST = 1 << 28  # bytes of second moments that there is always room for
 DAMP = 0.01  # of the mean of the diagonal, added to it
 TURNS, TINY = 20, 1e-30  # of conjugate gradients: within 0.1 % of the exact answer on emoji-sd's layers
+Sees = Callable[[str, nn.Module, tuple[Any, ...]], None]  # a site's name, its layer, what that is given
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,23 +50,42 @@ def adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[L
 
     ``looked_at`` is the component before the step, ``net`` after it; neither is changed.
     """
-    calls = yield from samples.making(looked_at, samples.settled(looked_at, step.recipe.calibration))
-    sites = [site for site in find(looked_at.net, step.recipe.units) if site.name in step.decision.sites
-             and adjustable(looked_at.net.get_submodule(site.module))]
-    out: dict[str, Adjusted] = {}
-    done = 0
-    for group in _groups(looked_at.net, sites):
+    calibration = samples.settled(looked_at, step.recipe.calibration)
+    calls = yield from samples.making(looked_at, calibration)
+    fit, held = halves(calls, calibration.samples)
+    dense = looked_at.net
+    sites = [site for site in find(dense, step.recipe.units)
+             if site.name in step.decision.sites and adjustable(dense.get_submodule(site.module))]
+    groups = list(_groups(dense, sites))
+    of = len(groups) * len(fit) + len(sites) + len(held)
+    told = iter([Looked(i + 1, of, "adjusting what stays") for i in range(of)])
+    better: dict[str, Tensor] = {}
+    for group in groups:
         moments = Moments()
-        for i, call in enumerate(calls):
-            moments.half = i % 2
-            with watched(looked_at.net, group, moments):  # nobody else's drawing, in between, is to be counted
-                samples.answer(looked_at.net, call)
-            yield Looked(done + (i + 1) * len(group) // len(calls), len(sites), "adjusting what stays")
-        done += len(group)
+        for call in fit:
+            _shown(dense, call, group, moments.see)
+            yield next(told)
         for site in group:
-            if seen := moments.of(site):
-                out[site.name] = _adjusted(looked_at.net, net, site, *seen)
-    return out
+            if (seen := moments.of(site)) is not None:
+                better[site.name] = adjusted(dense, net, site, seen)
+            yield next(told)
+    errors = Errors(net, better)
+    for call in held:
+        _shown(dense, call, [site for site in sites if site.name in better], errors.see)
+        yield next(told)
+    return errors.judged()
+
+
+def halves(calls: Sequence[Call], count: int) -> tuple[list[Call], list[Call]]:
+    """The calls of ``count`` samples as those to adjust by and those to judge by; the same ones when there is one.
+
+    Samples go there by turns, from little noise to much, so that both halves meet all of it. A sample's calls, with its
+    prompt and with the empty one, follow each other and stay together.
+    """
+    each = max(1, len(calls) // count)  # a component without timesteps may have fewer calls than samples
+    shown = sorted((calls[i : i + each] for i in range(0, len(calls), each)), key=lambda sample: sample[0].level)
+    fit, held = ([call for sample in half for call in sample] for half in (shown[::2], shown[1::2]))
+    return fit, held or fit
 
 
 def adjustable(module: nn.Module) -> bool:
@@ -71,32 +94,73 @@ def adjustable(module: nn.Module) -> bool:
 
 
 class Moments:
-    """Sums of x x' over the inputs x of some layers, (n, n) each, for even and odd calls apart."""
+    """Sums of x x' over the inputs x of some layers, (n, n) each."""
 
     def __init__(self) -> None:
-        self.half = 0
-        self.sums: dict[tuple[str, int], Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
 
     def see(self, name: str, module: nn.Module, given: tuple[Any, ...]) -> None:
         """Add the inputs of one call."""
         x = windows(module, given[0].detach().float())
-        key = name, self.half
-        self.sums[key] = self.sums[key].addmm_(x.T, x) if key in self.sums else x.T @ x
+        self.sums[name] = self.sums[name].addmm_(x.T, x) if name in self.sums else x.T @ x
 
-    def of(self, site: Site) -> tuple[Tensor, Tensor] | None:
-        """(those to adjust by, those to judge by), the same with one call; None where no finite inputs were seen."""
-        halves = [self.sums.pop((site.name, half)) for half in (0, 1) if (site.name, half) in self.sums]
-        return (halves[0], halves[-1]) if halves and all(half.isfinite().all() for half in halves) else None
+    def of(self, site: Site) -> Tensor | None:
+        """A layer's sum, which is let go of; None where no inputs were seen, or not finite ones."""
+        seen = self.sums.pop(site.name, None)
+        return seen if seen is not None and seen.isfinite().all() else None
+
+
+class Errors:
+    """Squared sizes of what some layers hand on: what went by the mask, what still lacks once adjusted, and all of it.
+
+    Biases are left out. The sums are over the outputs themselves, so they are as true of a convolution whose positions
+    were adjusted apart as of any other layer.
+    """
+
+    def __init__(self, net: nn.Module, better: Mapping[str, Tensor]) -> None:
+        self.net, self.better = net, better
+        self.sums: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def see(self, name: str, module: nn.Module, given: tuple[Any, ...]) -> None:
+        """Add what one call comes to."""
+        x, whole = given[0].detach().float(), module.get_parameter("weight").float()
+        less, better = self.net.get_submodule(name).get_parameter("weight").float(), self.better[name].float()
+        sizes = [made(module, weight, x).square().sum(dtype=torch.float64)
+                 for weight in (whole - less, whole - better, whole)]
+        self.sums[name] = self.sums.get(name, 0) + torch.stack(sizes)
+
+    def judged(self) -> dict[str, Adjusted]:
+        """The layers that were seen, and given numbers; where the error did not fall, the old weight stays."""
+        out = {}
+        for name, sums in self.sums.items():
+            lost, left, whole = sums.tolist()
+            before, after = lost / (whole or 1.0), left / (whole or 1.0)
+            if isfinite(before):  # else it was given what are no numbers
+                fell = after < before  # nor is after one where the new weight cannot be stored
+                out[name] = Adjusted(self.better[name] if fell else None, before, after if fell else before)
+        return out
+
+
+def made(module: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
+    """What a layer makes of its inputs with another weight and without its bias."""
+    return F.linear(x, weight) if isinstance(module, nn.Linear) else module._conv_forward(x, weight, None)  # type: ignore[operator]
+
+
+def _shown(net: nn.Module, call: Call, sites: Sequence[Site], see: Sees) -> None:
+    """Go through one call while layers are watched: nobody else's drawing, between two calls, is to be counted."""
+    with watched(net, sites, see):
+        samples.answer(net, call)
 
 
 @contextmanager
-def watched(net: nn.Module, sites: Sequence[Site], moments: Moments) -> Iterator[None]:
-    """Some layers add their inputs to the moments while the network runs."""
+def watched(net: nn.Module, sites: Sequence[Site], see: Sees) -> Iterator[None]:
+    """Some layers tell what they are given while the network runs."""
     with ExitStack() as stack:
         stack.enter_context(resting(net))
         for site in sites:
             layer = net.get_submodule(site.module)
-            stack.callback(layer.register_forward_pre_hook(partial(moments.see, site.name)).remove)
+            stack.callback(layer.register_forward_pre_hook(partial(see, site.name)).remove)
         yield
 
 
@@ -121,39 +185,36 @@ def matrix(module: nn.Module, site: Site, weight: Tensor) -> Tensor:
     return weight.flatten(1) if _together(module) else site.rows(weight).reshape(-1, site.inputs)
 
 
+def room(device: torch.device) -> int:
+    """Bytes of second moments that are collected in one go over the calls: a sixth of what is free on a device."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return max(LEAST, free // 6)
+
+
 def _groups(net: nn.Module, sites: Sequence[Site]) -> Iterator[list[Site]]:
     """Sites whose moments fit in memory together."""
     group: list[Site] = []
-    size = 0
+    size, most = 0, room(place(net)[0])
     for site in sites:
         module = net.get_submodule(site.module)
         n = module.weight[0].numel() if _together(module) else site.inputs  # type: ignore[index]
-        if group and size + 8 * n * n > MOMENTS:
+        if group and size + 4 * n * n > most:
             yield group
             group, size = [], 0
         group.append(site)
-        size += 8 * n * n  # two halves of float32
+        size += 4 * n * n  # float32
     if group:
         yield group
 
 
 @torch.no_grad()
-def _adjusted(dense: nn.Module, net: nn.Module, site: Site, fit: Tensor, held: Tensor) -> Adjusted:
-    """Adjust one layer, if that helps."""
+def adjusted(dense: nn.Module, net: nn.Module, site: Site, moments: Tensor) -> Tensor:
+    """A layer's weight once what stays is adjusted, as it is stored: half precision rounds, and ends at 65504."""
     module, weight = dense.get_submodule(site.module), net.get_parameter(site.tensor).detach()
     whole = matrix(module, site, dense.get_parameter(site.tensor).detach().float())
-    less = matrix(module, site, weight.float())
-    better = solved(whole, less != 0, fit)
+    better = solved(whole, matrix(module, site, weight.float()) != 0, moments)
     shaped = better.view(weight.shape) if _together(module) else site.unrows(better.view(site.rows(weight).shape))
-    better = torch.empty_like(weight).copy_(shaped)  # as it is stored: half precision rounds, and ends at 65504
-    size = _squared(whole, held) or 1.0
-    before, after = (_squared(whole - part, held) / size for part in (less, matrix(module, site, better.float())))
-    return Adjusted(better, before, after) if after < before else Adjusted(None, before, before)
-
-
-def _squared(weight: Tensor, moments: Tensor) -> float:
-    """The squared size of what weights make of inputs with these moments."""
-    return float(((weight @ moments) * weight).sum(dtype=torch.float64))
+    return torch.empty_like(weight).copy_(shaped)
 
 
 def solved(weight: Tensor, keep: Tensor, moments: Tensor) -> Tensor:
@@ -163,7 +224,8 @@ def solved(weight: Tensor, keep: Tensor, moments: Tensor) -> Tensor:
     by conjugate gradients on the damped moments.
     """
     size = float(moments.diagonal().mean()) or 1.0
-    damped = moments / size + DAMP * torch.eye(len(moments)).to(moments)
+    damped = moments / size
+    damped.diagonal().add_(DAMP)
     scale = 1 / damped.diagonal()  # so that inputs of all sizes are solved for in as few turns
     out = weight * keep
     left = ((weight - out) @ damped) * keep

@@ -3,6 +3,10 @@
 Knows scores and counts; no network, no tensors of weights. Of equal scores the earliest go, so that a higher ratio
 removes a superset (of an N:M group or a row, the earliest stay). With ``of`` other than units, single layers are off by
 a unit, so that the whole is not: there nesting holds but for that unit.
+
+What layers or rows are asked one by one (the layer and row spreads of units, a layer's own ratio, what the spread by
+sensitivity writes down) each meets within half a unit, so the total may be off by the sum of these roundings. All other
+totals are met within one unit, those of the isomorphic spread within one of each kind; a unit of rows is one of each.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pruning.budget import NEAR, nearest
+from pruning.bundles import Bundles, bundles, bundles_gone
 from pruning.errors import Refused
 from pruning.ranking import Ranked, Ranking, inside
 from pruning.scores import Scores
@@ -42,9 +47,9 @@ def left_alone(site: Site, recipe: Recipe) -> str | None:
 
 
 def ratio_of(site: Site, recipe: Recipe) -> float | None:
-    """The override that applies to a site; the longest glob wins."""
-    fitting = [(len(glob), ratio) for glob, ratio in recipe.overrides if fnmatchcase(site.module, glob)]
-    return max(fitting)[1] if fitting else None
+    """The override that applies to a site: the longest glob wins; of equally long ones, the one that removes less."""
+    fitting = [(len(glob), -ratio) for glob, ratio in recipe.overrides if fnmatchcase(site.module, glob)]
+    return -max(fitting)[1] if fitting else None
 
 
 def share(count: int, ratio: float) -> int:
@@ -53,8 +58,12 @@ def share(count: int, ratio: float) -> int:
 
 
 def kind_of(site: Site) -> str:
-    """What sort of layer a site is, the same in every block: its last two names, such as attn1.to_q."""
-    return ".".join([part for part in site.name.replace("#", ".#").split(".") if not part.isdigit()][-2:])
+    """What sort of layer a site is, the same in every block: its last two names that mean something, as attn1.to_q.
+
+    The feed-forward parts of diffusers keep their layers in a list called ``net``, which says nothing.
+    """
+    parts = site.name.replace("#", ".#").split(".")
+    return ".".join([part for part in parts if not part.isdigit() and part != "net"][-2:])
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,18 @@ class Room:
         return cls(site, step, min(floor(steps * recipe.most + 1e-9), steps - 1), catalog.worth(site, recipe.of))
 
     @property
+    def size(self) -> int:
+        """What one step counts."""
+        return self.step * self.worth
+
+    @property
     def amount(self) -> int:
         """All that can go."""
-        return self.most * self.step * self.worth
+        return self.most * self.size
 
     def steps(self, amount: float) -> int:
         """The nearest number of steps that can be taken."""
-        return max(0, min(floor(amount / (self.step * self.worth) + 0.5), self.most))
+        return max(0, min(floor(amount / self.size + 0.5), self.most))
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ class Share:
     @property
     def taken(self) -> int:
         """What the steps of a lone site come to."""
-        return (self.alone or 0) * self.rooms[0].step * self.rooms[0].worth
+        return (self.alone or 0) * self.rooms[0].size
 
 
 @dataclass(frozen=True)
@@ -138,9 +152,12 @@ class Asked:
         """The amount over groups, each the same share of its whole; what a full one cannot give, the others do.
 
         Raises:
-            Refused: they cannot give so much.
+            Refused: they cannot give so much, or there are none and the layers' own ratios come to something else.
         """
         amount = self.amount
+        if self.fixed and not self.rooms:
+            self.check_own()
+            return []
         if not 0 <= amount <= sum(most):
             raise self.too_much(self.recipe.ratio + (sum(most) - amount) / self.total if amount > 0 else 0)
         out, left = [0.0] * len(whole), set(range(len(whole)))
@@ -156,28 +173,46 @@ class Asked:
     def too_much(self, most: float) -> Refused:
         """The refusal that names the share that would be possible."""
         what, ratio = OF[self.recipe.of], self.recipe.ratio
-        if most <= 0:
+        if most <= 0 and self.fixed:
             return Refused(f"The ratios of single layers take more than {ratio:.1%} of the {what} already.",
                            "Raise the ratio, or lower theirs.")
+        remedy = "let single ones lose more with most." if self.recipe.most < 1 else "release layers with protect=()."
         return Refused(f"{ratio:.1%} of the {what} cannot go: the layers that may be pruned have at most "
-                       f"{floor(most * 1000) / 10:.1f}%.", "Ask for less, or release layers with protect=().")
+                       f"{floor(most * 1000 + 1e-6) / 10:.1f}%.", f"Ask for less, or {remedy}")
+
+    def check_own(self) -> None:
+        """Refuse a ratio that layers with ratios of their own do not come to, since no other is left to meet it.
+
+        They come to it when it is what they take, or what they ask for before each is rounded: within a unit, and
+        within the tenth of a percent that the refusal names. With ``of`` units it is for other layers.
+        """
+        if self.recipe.of == "units":
+            return
+        taken = sum(one.taken for one in self.fixed)
+        meant = sum(min(one.amount, one.rooms[0].amount) for one in self.fixed)
+        off = min(abs(amount - self.recipe.ratio * self.total) for amount in (taken, meant))
+        if off > max(self.total / 2000, *(one.rooms[0].size for one in self.fixed)):
+            raise Refused(f"Every layer has a ratio of its own: together they take {taken / self.total:.1%} of the "
+                          f"{OF[self.recipe.of]}, not {self.recipe.ratio:.1%}.",
+                          "Ask for that, or leave one layer free.")
 
 
 def shares(catalog: Catalog, recipe: Recipe) -> list[Share]:
     """The request, divided over the sites that are ranked together.
 
     Raises:
-        Refused: nothing may go, or the layers that may be pruned cannot give so much.
+        Refused: nothing may go, the layers that may be pruned cannot give so much, or each has another ratio.
     """
     asked = Asked.of(catalog, recipe)
     groups = list(_ranked_together(asked.rooms, recipe.spread))
     whole = [sum(room.site.units * room.worth for room in group) for group in groups]
     most = [sum(room.amount for room in group) for group in groups]
     if recipe.of != "units":
-        return [*asked.fixed, *_settled([*map(Share, groups, asked.filled(whole, most) if groups else ())])]
-    for all_, able, group in zip(whole, most, groups, strict=True):
-        if len(group) > 1 and recipe.units == "weight" and share(all_, recipe.ratio) > able:
-            raise asked.too_much(able / all_)
+        return [*asked.fixed, *_settled([*map(Share, groups, asked.filled(whole, most))])]
+    exact = [(all_, able) for all_, able, group in zip(whole, most, groups, strict=True)
+             if len(group) > 1 and recipe.units == "weight"]
+    if (groups and recipe.ratio > recipe.most + 1e-9) or any(share(all_, recipe.ratio) > able for all_, able in exact):
+        raise asked.too_much(min([recipe.most, *(able / all_ for all_, able in exact)]))
     return [*asked.fixed, *(Share(group, all_ * recipe.ratio) for group, all_ in zip(groups, whole, strict=True))]
 
 
@@ -194,7 +229,7 @@ def _settled(given: Sequence[Share]) -> list[Share]:
     """Lone sites go in whole steps; some take one more or less, the largest first, so that the sum is right."""
     left = sum(one.amount - one.taken for one in given if one.alone is not None)
     out = list(given)
-    lone = [(one.rooms[0].step * one.rooms[0].worth, i) for i, one in enumerate(given) if one.alone is not None]
+    lone = [(one.rooms[0].size, i) for i, one in enumerate(given) if one.alone is not None]
     for size, i in sorted(lone, key=lambda pair: -pair[0]):
         moved = Share(given[i].rooms, given[i].taken + (size if left > 0 else -size))
         if abs(left) >= size / 2 and moved.taken == moved.amount:
@@ -233,38 +268,7 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     return int(left), int(right)
 
 
-# Larger units: bundles, the smallest sets that may go together.
-
-
-@dataclass(frozen=True)
-class Bundles:
-    """A site's units in the order in which they may go: each bundle takes one unit from every norm group."""
-
-    site: Site
-    order: Tensor  # (bundles, quota) unit indices
-    score: Tensor  # (bundles,) ascending
-
-    @classmethod
-    def of(cls, site: Site, values: Tensor) -> "Bundles":
-        """Rank a site's units inside each norm group."""
-        groups = values.view(site.quota, -1)
-        ranked = groups.argsort(dim=1, stable=True)
-        order = ranked + torch.arange(site.quota)[:, None] * groups.shape[1]
-        return cls(site, order.T, groups.gather(1, ranked).mean(0))
-
-    def kept(self, gone: int) -> list[int]:
-        """The units that stay when so many bundles go, ascending."""
-        return sorted(self.order[gone:].flatten().tolist())
-
-
-def bundles_gone(ranked: Sequence[Bundles], rooms: Sequence[Room], amount: float) -> list[int]:
-    """How many bundles of each site go when all are ranked together: as many as fit in the amount."""
-    scores = torch.cat([b.score[: room.most] for b, room in zip(ranked, rooms, strict=True)])
-    owner = torch.cat([torch.full((room.most,), i) for i, room in enumerate(rooms)])
-    size = torch.tensor([room.step * room.worth for room in rooms])[owner]
-    order = scores.argsort(stable=True)
-    count = int((size[order].cumsum(0) <= amount + 1e-6).sum())
-    return torch.bincount(owner[order[:count]], minlength=len(ranked)).tolist()
+# The decision.
 
 
 def decide(scores: Scores, recipe: Recipe) -> Decision:
@@ -313,13 +317,11 @@ def ranking(scores: Scores, part: Share) -> Ranking:
                    [Ranked(room.site.name, room.worth, room.most) for room in part.rooms], amount)
 
 
-def bundles(scores: Scores, site: Site) -> Bundles:
-    """A site's units in the order in which they may go; no ratio changes that, so it is found once."""
-    return scores.once(site.name, lambda: Bundles.of(site, scores.values[site.name]))
-
-
 def bundles_of_each(scores: Scores, recipe: Recipe) -> dict[str, int]:
     """How many bundles of larger units go of each site that loses something.
+
+    With ``of`` other than units, what whole bundles leave over of one ranking goes to the next, the finest last. (Of
+    units each kind is a request of its own, so that nesting holds.)
 
     Raises:
         Refused: nothing can go; the nearest share that would is named.
@@ -335,10 +337,16 @@ def bundles_of_each(scores: Scores, recipe: Recipe) -> dict[str, int]:
 def _ranked(scores: Scores, recipe: Recipe) -> tuple[dict[str, int], list[tuple[Share, list[Bundles]]]]:
     """(how many bundles go of each site that loses something, the shares that ask for any)."""
     found: dict[str, int] = {}
-    asked = []
-    for part in shares(scores.catalog, recipe):
+    asked, over = [], 0.0
+    for part in sorted(shares(scores.catalog, recipe), key=lambda part: -max(room.size for room in part.rooms)):
         ranked = [bundles(scores, room.site) for room in part.rooms]
-        counts = [part.alone] if part.alone is not None else bundles_gone(ranked, part.rooms, part.amount)
+        if part.alone is not None:
+            counts = [part.alone]
+        else:
+            sizes = [room.size for room in part.rooms]
+            counts = bundles_gone(ranked, [room.most for room in part.rooms], sizes, part.amount + over)
+            if recipe.of != "units":
+                over += part.amount - sum(count * size for count, size in zip(counts, sizes, strict=True))
         asked += [(part, ranked)] if part.amount > 0 else []
         found |= {one.site.name: count for one, count in zip(ranked, counts, strict=True) if count}
     return found, asked
@@ -354,14 +362,14 @@ def _counted(scores: Scores, recipe: Recipe) -> dict[str, int]:
         return whole - catalog.count(kept)[part]
 
     def at(ratio: float) -> dict[str, int]:
-        return _ranked(scores, replace(recipe, of="units", ratio=ratio))[0]
+        return _ranked(scores, replace(recipe, of="units", ratio=min(ratio, recipe.most)))[0]
 
     found = nearest(at, saved, recipe.ratio * whole)
     if found is None:
         over = saved(at(0.0)) > recipe.ratio * whole
         raise asked.too_much(0 if over else saved(at(1 - NEAR)) / whole)
     if recipe.ratio and not found:
-        least = min(room.step * room.worth for room in asked.rooms if room.most) / whole
+        least = min(room.size for room in asked.rooms if room.most) / whole
         raise Refused(f"{recipe.ratio:.1%} of the {OF[recipe.of]} is less than the smallest step.",
                       f"The smallest takes {ceil(least * 1000) / 10:.1f}%.")
     return found
@@ -373,8 +381,8 @@ def _too_coarse(asked: Sequence[tuple[Share, Sequence[Bundles]]], recipe: Recipe
     for part, ranked in asked:
         if able := [(one, room) for one, room in zip(ranked, part.rooms, strict=True) if room.most]:
             room = min(able, key=lambda pair: float(pair[0].score[0]))[1]
-            count = sum(room.site.units * room.worth for room in part.rooms) // (room.step * room.worth)
-            ratio = part.amount / (count * room.step * room.worth)
+            count = sum(room.site.units * room.worth for room in part.rooms) // room.size
+            ratio = part.amount / (count * room.size)
             firsts.append((count, f"{ratio:.1%} of {count} " + (
                 f"{room.site.noun}s a layer" if part.alone is not None else "units in all layers together")))
     if not firsts:

@@ -1,4 +1,5 @@
 """The one plain sentence above the figures: what went, what that did to the pictures, what the clock says, and why.
+Where what stays was adjusted, one more says so.
 
 Knows the dictionaries of ``Report`` and ``Quality`` and nothing else, so that it says the same here and later.
 """
@@ -21,7 +22,15 @@ TASKS = {"text_encoder": "encoding the prompt", "vae.decoder": "decoding"}  # th
 
 def sentence(report: Mapping[str, Any], quality: Mapping[str, Any] | None, component: str = "",
              pattern: str | None = None) -> str:
-    """One sentence, and a second for what is not known yet.
+    """The headline, and what there is to say of weights that were adjusted."""
+    found = headline(report, quality, component, pattern)
+    adjusted = report.get("adjusted")  # reports of older versions do not have it
+    return f"{found} {adjusted['said']}" if adjusted else found
+
+
+def headline(report: Mapping[str, Any], quality: Mapping[str, Any] | None, component: str = "",
+             pattern: str | None = None) -> str:
+    """One sentence, and a second for what is not known yet; short enough for a card.
 
     ``quality`` is None while no pair is drawn with this plan. ``component`` and ``pattern`` are the recipe's: a report
     does not have them.

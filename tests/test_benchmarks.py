@@ -6,10 +6,18 @@ from torch import nn
 
 from benchmarks import scale
 from benchmarks.spent import Spent, in_turn
+from benchmarks.table import shown
 
 
 def test_power():
     assert scale.power([1, 10, 100], [3, 300, 30000]) == pytest.approx((2, 3))
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (7198.259, "7200"), (999.9, "1000"), (999.4, "999"), (-1290.67, "-1290"), (0.0402, "0.0402"), (2.46e-5, "2.46e-05"),
+    (-0.0, "0"), (11106560, "11106560"), ("1.7 to 2.6", "1.7 to 2.6")])
+def test_measured_numbers_have_three_digits(value, text):
+    assert shown(value) == text
 
 
 def net(*weights):

@@ -13,6 +13,36 @@ from benchmarks.served import QUIET
 pytestmark = pytest.mark.browser
 SCREENSHOTS = Path("build/screenshots")
 
+# The page's events that were sent and whose end was not told yet. A stream that tells may stay open for longer.
+BUSY = """{
+  const plain = window.fetch, ended = new Set();
+  window.busy = new Set();
+  const heard = async stream => {
+    let text = '';
+    for (const reader = stream.pipeThrough(new TextDecoderStream()).getReader();;) {
+      const {value, done} = await reader.read();
+      if (done) return;
+      const lines = (text + value).split('\\n');
+      text = lines.pop();
+      for (const said of lines.filter(line => line.startsWith('data:')).map(line => JSON.parse(line.slice(5))))
+        if (said.msg === 'process_completed' && !window.busy.delete(said.event_id)) ended.add(said.event_id);
+    }
+  };
+  window.fetch = async (...asked) => {
+    const [, what] = /queue.(join|data)/.exec(asked[0].url ?? asked[0]) ?? [], sending = Symbol();
+    if (what === 'join') window.busy.add(sending);
+    try {
+      const answer = await plain(...asked);
+      if (what === 'data') heard(answer.clone().body).catch(() => {});
+      if (what === 'join') {
+        const {event_id} = await answer.clone().json();
+        if (event_id && !ended.delete(event_id)) window.busy.add(event_id);
+      }
+      return answer;
+    } finally { window.busy.delete(sending); }
+  };
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -36,6 +66,7 @@ def open_page(browser, url):
     def go(width=1280, height=800, look="light", query=""):
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(30_000)
+        page.add_init_script(BUSY)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(
             (url, "data:", "blob:", url.replace("http", "ws"))) else None)
@@ -50,13 +81,30 @@ def open_page(browser, url):
     assert faults == [], "the page raised an error or asked another host"
 
 
+def settled(page):
+    """All that was asked is answered, and so is what follows: from one event to the next it takes a frame or two."""
+    page.evaluate("window.still = 0")
+    page.wait_for_function("(window.still = window.busy.size ? 0 : window.still + 1) > 10", polling="raf")
+
+
 def finished(page):
     page.wait_for_selector("#stage .stage:not(.running) .badge")
     page.wait_for_selector("#stop:disabled")
 
 
+def draw(page):
+    """Press Generate and wait for the pair. Until the drawing is asked for, the page looks like a finished one."""
+    with page.expect_request(lambda request: "/queue/join" in request.url):
+        page.locator("#generate").click()
+    settled(page)
+    finished(page)
+
+
 def serious(page):
-    """What axe-core finds that keeps somebody from using the page."""
+    """What axe-core finds that keeps somebody from using the page. What fades would be taken for poor contrast."""
+    settled(page)
+    page.wait_for_function("document.getAnimations().every(a => a.playState !== 'running' ||"
+                           " a.effect.getComputedTiming().endTime === Infinity)")
     found = Axe().run(page).response["violations"]
     return [f"{rule['id']}: {rule['nodes'][0]['html'][:160]} {rule['nodes'][0]['failureSummary']}"
             for rule in found if rule["impact"] in ("serious", "critical")]
@@ -132,8 +180,7 @@ def test_a_blind_vote_is_revealed_and_counted_once(open_page):
     steps(page, 2)
     page.get_by_role("button", name="Blind", exact=True).click()
     assert "will not be counted" in page.locator("#stage .says").inner_text()  # the prepared pair was seen with names
-    page.locator("#generate").click()
-    finished(page)
+    draw(page)
     assert not page.locator("#stage .side.dense .caption").is_visible()
     assert not page.locator("#verdict").is_visible()
     alts = page.locator("#stage .side img").evaluate_all("images => images.map(image => image.alt)")
@@ -201,14 +248,18 @@ def test_a_link_brings_everything_back(open_page):
     page.get_by_role("tab", name="Importance").click()
     page.wait_for_function("location.search.includes('tab=importance') && location.search.includes('pizza')")
     page.locator("#importance .imp").nth(2).click()
-    page.wait_for_function("location.search.includes('layer=')")
+    page.wait_for_function("location.search.includes('layer=') && location.search.includes('tab=masks')")
+    settled(page)
     query = page.evaluate("location.search").replace("?", "&").replace("&__theme=light", "")
-    other = open_page(query=query)
+    assert "ratio=" not in query
+    other = open_page(query=f"&ratio=0.3{query}")  # which needs no saying: the page writes the address anew, without
+    other.wait_for_function("!location.search.includes('ratio=')")
     other.wait_for_selector("#detail .strip")
     assert other.get_by_role("tab", name="Masks").get_attribute("aria-selected") == "true"
     assert other.locator("#family input:checked").get_attribute("value") == "width"
     assert other.locator("#prompt textarea, #prompt input").first.input_value() == "pizza on a teal background"
-    other.wait_for_function("document.querySelector('#unknown mark') === null")
+    settled(other)
+    assert other.locator("#unknown mark").count() == 0
     assert other.evaluate("location.search").replace("?", "&").replace("&__theme=light", "") == query
 
 
@@ -224,8 +275,7 @@ def test_undo_and_the_history_lose_nothing(open_page):
     page.wait_for_selector("#undo:disabled")
     pick(page, "family", "N:M")
     page.wait_for_selector("#stale p")
-    page.locator("#generate").click()
-    finished(page)
+    draw(page)
     page.wait_for_selector("#history button")
     assert "2:4" in page.locator("#history button").first.inner_text()
     keep(page, "history")
@@ -238,8 +288,7 @@ def test_undo_and_the_history_lose_nothing(open_page):
 def test_measuring_fills_bars_verdict_and_cards(open_page):
     page = open_page()
     steps(page, 2)
-    page.locator("#generate").click()
-    finished(page)
+    draw(page)
     assert "not measured yet" in page.locator("#verdict").inner_text()
     page.locator("#offer").click()
     page.wait_for_selector("#timing .note")
@@ -298,15 +347,13 @@ def test_axe_finds_nothing_serious_on_any_tab(open_page, look):
             page.wait_for_selector("#histogram .plotly")
         if name == "Report":
             page.wait_for_selector("#card img")
-        page.wait_for_timeout(300)  # transitions would be taken for poor contrast
         assert serious(page) == [], name
 
 
 def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):
     page = open_page()
     steps(page, 2)
-    page.locator("#generate").click()
-    finished(page)
+    draw(page)
     assert achieved(page, "units") == pytest.approx(30, abs=0.1)
     page.locator("#ratio input[type=number]").fill("60")
     page.keyboard.press("Tab")
@@ -321,7 +368,7 @@ def test_the_slider_says_what_is_achieved_and_marks_the_pair_as_old(open_page):
     page.locator("#ratio input[type=number]").fill("70")
     page.keyboard.press("Tab")
     page.wait_for_selector("#stale p")
-    page.locator("#generate").click()
+    draw(page)
     page.wait_for_selector("#stale p", state="detached")
 
 
@@ -330,6 +377,7 @@ def test_an_emptied_ratio_is_a_sentence_and_the_page_goes_on(open_page):
     page.locator("#ratio input[type=number]").fill("")
     page.wait_for_selector("#setup-problem .alert")
     assert "The ratio is missing" in page.locator("#setup-problem").inner_text()
+    settled(page)
     assert not page.locator("#stale p").is_visible()
     page.locator("#ratio input[type=number]").fill("40")
     page.keyboard.press("Tab")
@@ -378,6 +426,8 @@ def test_masks_of_every_family(open_page):
     assert "weights stay" in page.locator("#detail").inner_text()
     keep(page, "masks-nm")
     pick(page, "family", "Width")
+    page.locator("#layers .layer", has_text="channels").first.wait_for(state="attached")
+    settled(page)
     assert page.locator("#layers .filter").input_value() == "attn1 to_q"  # a new plan does not lose it
     page.locator("#layers .filter").fill("")
     page.locator("#layers .layer", has_text="channels").first.click()
@@ -392,12 +442,11 @@ def test_stop_brings_back_the_last_pair(open_page):
     page.locator("#generate").click()
     page.wait_for_selector("#stage .stage.running")
     page.locator("#stop").click()
+    page.wait_for_function("document.querySelector('#problem').innerText.includes('Stopped')")
     page.wait_for_selector("#stage .stage:not(.running)")
-    assert "Stopped" in page.locator("#problem").inner_text()
     assert page.locator("#stage .side img").first.get_attribute("src") == before
     steps(page, 2)
-    page.locator("#generate").click()
-    finished(page)
+    draw(page)
 
 
 def test_unknown_words_are_marked_with_names_one_click_away(open_page):
@@ -450,8 +499,8 @@ def test_a_method_that_sees_data_is_looked_at_and_shows_when_layers_matter(open_
     page.wait_for_selector("#importance .steps")
     assert page.locator("#importance .steps").count() > 100
     page.wait_for_function("() => location.search.includes('method=wanda')")
-    assert page.locator("#looking").inner_text().strip() == ""
-    assert page.get_by_text("What the method looks at").is_visible()
+    page.wait_for_function("document.querySelector('#looking').innerText.trim() === ''")
+    page.get_by_text("Samples to look at").wait_for()
     keep(page, "wanda")
 
 
@@ -465,7 +514,11 @@ def test_single_layers_get_ratios_of_their_own(open_page):
     before = float(slider.input_value())
     for _ in range(5):
         slider.press("ArrowRight")
-    page.wait_for_selector("#importance .own-ratio")
+    page.wait_for_function("""share => {
+        const rows = [...document.querySelectorAll('#importance .imp.chosen')];
+        return rows.length && rows.every(
+            row => row.querySelector('.own-ratio') && Math.abs(row.dataset.share - share) < 0.01);
+    }""", arg=(before + 5) / 100)  # what the server says; the figures alone are painted at once
     share = page.locator("#importance .imp.chosen .figure").first.inner_text()
     assert float(share.removesuffix(" %")) == pytest.approx(before + 5, abs=1)
     marked = page.locator("#importance .own-ratio").count()
@@ -502,6 +555,7 @@ def test_the_new_views_have_no_serious_findings_either(open_page, look):
     page.wait_for_selector("#importance .steps")
     page.get_by_role("button", name="Own ratios").click()
     page.get_by_text("Do methods agree?").click()
+    pick(page, "rival", "Magnitude")
     page.get_by_role("button", name="Compare their masks").click()
     page.wait_for_selector("#agreement .row")
     assert serious(page) == []

@@ -22,7 +22,7 @@ from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST
 from pruning.subject import plan_of
 from pruning.types import Calibration, Plan, Shot
 
-REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers"}
+REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers", "adjusted"}
 UNET = "unet/diffusion_pytorch_model.safetensors"
 HALF = ("--units", "channel", "--ratio", "0.5")
 
@@ -191,6 +191,30 @@ def test_pruning_a_pruned_model_appends(done, refused, tiny_folder, halved, tmp_
                                                        "-o", tmp_path / "third")
     assert "a plan of its own" in refused("compare", tmp_path / "second", out, "--prompt", "a", "-o", tmp_path / "x")
     assert "has no plan.json" in refused("compare", out, tiny_folder, "--prompt", "a", "-o", tmp_path / "x")
+
+
+def test_what_was_adjusted_is_said(done, refused, tiny_folder, tmp_path, capsys):
+    """Once in each report; a plan that was asked for adjusts anew, one that was gone through is refused."""
+    file, out = tmp_path / "plan.json", tmp_path / "out"
+    how = ("--ratio", "0.5", "--update", "--only", "mid_block*", "--calibration-source", "noise",
+           "--calibration-samples", "2")
+    planned = done("plan", tiny_folder, *how, "-o", file)["adjusted"]
+    pruned = done("prune", tiny_folder, "--plan", file, "-o", out)
+    told = pruned["adjusted"]
+    assert planned["said"].endswith("; the plan adjusts them anew wherever it is carried out.")
+    assert told == planned | {"said": told["said"]}
+    assert told["said"].endswith("; the plan alone cannot make this model again, the saved folder is the model.")
+    assert told["after"] < told["before"]
+    errors = Plan.from_json((out / "plan.json").read_text()).steps[-1].decision.sites
+    assert {layer["name"]: layer["error"] for layer in pruned["layers"] if layer["error"]} == errors
+    compared = ("compare", tiny_folder, out, "--prompt", "a", "--steps", "1", "-o", tmp_path / "pictures")
+    assert done(*compared)["verdict"].endswith(f"Speed: not measured yet. {told['said']}")
+    assert "adjusted after pruning" in refused("prune", tiny_folder, "--plan", out / "plan.json", "-o", tmp_path / "b")
+
+    again = ("prune", tiny_folder, *how, "-o", tmp_path / "again")
+    for command in (compared, again):
+        assert main([*map(str, command)]) == 0
+        assert capsys.readouterr().out.count(told["said"]) == 1
 
 
 def test_flags_that_repeat(done, tiny_folder, tmp_path):

@@ -190,8 +190,8 @@ def test_a_collapsed_model_ranks_last(monkeypatch):
 
 
 def test_questions_are_fixed_and_ask_for_different_glyphs(material):
-    asked = bars.questions()
-    assert asked == bars.questions()
+    asked = bars.questions(material)
+    assert asked == bars.questions(material)
     assert len({one.glyph.emoji for one in asked}) == bars.CANDIDATES
     assert {one.colour for one in asked[: bars.PROMPTS]} == set(glyphs.COLOURS)
 
@@ -280,8 +280,8 @@ def test_emoji_sd_is_made_continued_and_loads(workshop, material):
     assert all(stage["steps"] > 0 for stage in first.values())
     more = [stage["seconds"] + 2 for stage in first.values()]  # a step may have outlasted its budget
     second = make("emoji_sd", workshop, sum(more) / 60, *rest, "--split", *(str(part / sum(more)) for part in more))
-    assert list(first) == list(second) == ["autoencoder", "unet at 64 px, 2 glyphs", "unet at 96 px, 2 glyphs"]
-    for name in ("autoencoder", "unet at 96 px, 2 glyphs"):
+    assert list(first) == list(second) == ["autoencoder", "unet at 64 px, 2 glyphs", "unet at 128 px, 2 glyphs"]
+    for name in ("autoencoder", "unet at 128 px, 2 glyphs"):
         assert second[name]["steps"] > first[name]["steps"]
         assert second[name]["seconds"] > first[name]["seconds"]
         assert second[name]["loss"][: len(first[name]["loss"])] == first[name]["loss"]
@@ -291,9 +291,9 @@ def test_emoji_sd_is_made_continued_and_loads(workshop, material):
     out = workshop / "out"
     assert furnished(out) == [glyph.emoji for glyph in material[:2]]
     pipe = StableDiffusionPipeline.from_pretrained(out, torch_dtype=torch.float32)
-    assert (pipe.unet.config.sample_size, pipe.vae_scale_factor) == (24, 4)
+    assert (pipe.unet.config.sample_size, pipe.vae_scale_factor) == (32, 4)
     sheet = workshop / "sheet.png"
     measured = bars.measure(out, ROOT / CLIP, 2, steps=1, px=32, every=150, sheet=sheet)["emoji-sd"]
     assert {"sampler", "steps", "guidance", "top1", "top5", "colour", "psnr", "floor", "native_px"} <= set(measured)
-    assert (measured["steps"], measured["prompts"], measured["native_px"]) == (1, 2, 96)
+    assert (measured["steps"], measured["prompts"], measured["native_px"]) == (1, 2, 128)
     assert sheet.stat().st_size > 1000

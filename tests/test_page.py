@@ -557,14 +557,22 @@ def test_a_layer_with_a_ratio_of_its_own_says_so(parts, small):
 
 
 def test_suggested_ratios_meet_the_request_and_stay_editable(parts, small):
-    *_, (note, _, own) = parts.suggesting((), *on(small, **{"samples": 2, "samples-from": "generated"}))
-    assert note == ""
-    recipe = device.recipe(small, ratio=0.3, overrides=dict(own))
-    seen = device.outlook(recipe)
-    assert seen.totals.units == pytest.approx(0.3, abs=0.005)
-    assert len({round(ratio, 2) for _, ratio in own}) > 3
-    *_, (note, _, _) = parts.suggesting((), *on(small, family="nm"))
-    assert "same share everywhere" in note
+    looks = {"samples": 2, "samples-from": "generated"}
+    *_, (note, _, spread, trouble) = parts.suggesting(*on(small, **looks))
+    assert (note, spread, trouble) == ("", "sensitivity", "")
+    for ratio in (0.3, 0.6):  # other ratios follow without another look
+        own = {"mid_block.resnets.0.conv1": 0.75}
+        recipe = device.recipe(small, ratio=ratio, overrides=own, spread=spread, protect=SETUP["protect"].split(", "),
+                               calibration=Calibration(samples=2, source="generated"))
+        assert device.quick(recipe)
+        seen = device.outlook(recipe)
+        free = [row for row in seen.layers if row.own is None and row.reason not in ("protected",)]
+        assert sum(row.gone for row in free) / sum(row.units for row in free) == pytest.approx(ratio, abs=0.005)
+        assert len({round(row.gone / row.units, 2) for row in free}) > 3
+        assert [row.gone / row.units for row in seen.layers if row.own] == [pytest.approx(0.75, abs=0.01)]
+        assert device.plan(recipe).recipe == device.settled(recipe)
+    *_, (_, _, _, trouble) = parts.suggesting(*on(small, family="nm"))
+    assert "same share everywhere" in trouble
 
 
 @pytest.mark.parametrize("changes", [{}, {"family": "width"}, {"family": "nm"}])
@@ -574,9 +582,9 @@ def test_whether_methods_agree_is_said_layer_by_layer(parts, small, changes):
     assert "random choices of these sizes would share" in shown
     assert shown.count('class="row"') > 10
     *_, (note, _, shown) = parts.agreeing("magnitude", *on(small, **changes))
-    assert "100.0 % is the choice of both" in shown
-    *_, (note, _, _) = parts.agreeing("random", *on(small, ratio=None))
-    assert "The ratio is missing" in note
+    assert "magnitude agrees with itself. Choose another method" in shown
+    *_, (_, _, shown) = parts.agreeing("random", *on(small, ratio=None))
+    assert "The ratio is missing" in shown
 
 
 def test_an_architecture_is_scored_and_says_why_it_cannot_draw(parts):

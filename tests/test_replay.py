@@ -32,7 +32,8 @@ def requests(pipe):
             {"ratio": 0.3}, {"ratio": 0.5, "units": "width", "method": "random", "seed": 9}, {"pattern": "2:4"},
             {"ratio": 0.25, "units": "channel", "component": "vae.decoder", "norm": "l2", "spread": "global",
              "protect": (), "only": ("up_blocks.*", "mid*"), "overrides": {"mid*": 0.5, "up_blocks.1*": 0.125}},
-            {"ratio": 0.1, "component": "text_encoder", "protect": ("*mlp*",)}):
+            {"ratio": 0.1, "component": "text_encoder", "protect": ("*mlp*",)},
+            {"ratio": 0.3, "update": True, "calibration": Calibration(samples=3, source="noise")}):
         yield planning.request(pipe, **keywords)
 
 
@@ -76,6 +77,16 @@ def test_the_script_says_what_is_not_as_usual_and_no_more():
     assert "calibration=pruning.Calibration(prompts=('a',), samples=4, source='generated')" in told
     assert "pruning.Shot(('a', 'b'), size=64)" in told
     assert max(map(len, told.splitlines())) < 110
+    assert "adjusted" not in told
+
+
+def test_the_script_says_that_a_plan_does_not_hold_what_was_adjusted(tiny, monkeypatch, capsys):
+    shown = Calibration(samples=2, source="noise")
+    told = python(replace(RECIPE, options=(), only=("mid*",), update=True, calibration=shown), Shot("a"))
+    assert "keep them by pruning.save(smaller, folder)" in told
+    monkeypatch.setattr(pruning, "load", lambda source: tiny)
+    exec(told.partition("shot =")[0], {})
+    assert ast.literal_eval(capsys.readouterr().out)["adjusted"]["layers"] > 0
 
 
 def strings(source):

@@ -7,11 +7,15 @@ from itertools import permutations
 
 import pytest
 import torch
-from conftest import same, state, unet
+from conftest import pipeline, same, state, unet
+from diffusers import UNet2DConditionModel
+from torch import nn
 
 import pruning
 from pruning import planning, samples, sensitivity
-from pruning.subject import plan_of, subject
+from pruning.call import Call
+from pruning.sensitivity import Walked, blocks
+from pruning.subject import plan_of, shell, subject
 from pruning.types import Calibration, Recipe
 from pruning.work import drained
 
@@ -29,7 +33,7 @@ def scored(pipe, recipe):
 
 
 def measured(pipe, recipe):
-    return drained(sensitivity.measuring(subject(pipe), recipe, scored(pipe, recipe)))
+    return drained(sensitivity.measuring(subject(pipe), recipe, scored(pipe, recipe))).errors
 
 
 # What is measured.
@@ -65,8 +69,59 @@ def test_few_calls_are_looked_at_evenly_over_the_noise(tiny, monkeypatch):
     errors = measured(tiny, request(tiny, only=(QUERY,), calibration=calibration))
     calls = sorted(samples.calls(subject(tiny), calibration), key=lambda call: call.level)
     assert [round(call.level, 1) for call in calls] == [0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.7, 0.7, 0.9, 0.9]
-    expected = missed(tiny.unet, halved(tiny.unet, QUERY), [calls[0], calls[3], calls[6]])
+    expected = missed(tiny.unet, halved(tiny.unet, QUERY), [calls[1], calls[5], calls[8]])
     assert errors[QUERY] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [unet, lambda: pipeline().vae.decoder, lambda: pipeline().text_encoder])
+def test_a_copy_starts_where_it_differs_and_answers_the_same(make):
+    """Whatever block a layer is in, what is said again is what would be computed again, bit for bit."""
+    net = make().eval()
+    call = Call(inputs_of(net), 0.5, None)
+    walked = Walked(net, call)
+    assert torch.equal(walked.answer, samples.answer(net, call))
+    names = [name for name, module in net.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    skipped = 0
+    for name in names[:: max(1, len(names) // 12)]:
+        less = shell(net)
+        layer = less.get_submodule(name)
+        layer.weight = nn.Parameter(layer.weight.detach() * 0.5)
+        skipped += len(walked.before([f"{name}.weight"]))
+        assert torch.equal(walked.again(less), samples.answer(less, call)), name
+        assert not any("forward" in vars(module) for module in less.modules())
+    assert skipped or len(blocks(net)) < 3
+
+
+def inputs_of(net):
+    torch.manual_seed(1)
+    if isinstance(net, UNet2DConditionModel):
+        return {"sample": torch.randn(1, 4, 16, 16), "timestep": torch.tensor([500]),
+                "encoder_hidden_states": torch.randn(1, 8, 32)}
+    return {"input_ids": torch.tensor([[0, 2, 3, 1]])} if hasattr(net, "get_input_embeddings") else {
+        "sample": torch.randn(1, 4, 16, 16)}
+
+
+def test_a_large_network_is_judged_by_few_calls_on_smaller_latents(monkeypatch):
+    net = unet()
+    calls = [Call({"sample": torch.full((1, 4, 32, 32), float(i)), "timestep": torch.tensor([i])}, i / 8, None)
+             for i in range(8)]
+    assert sensitivity.judging(net, calls) == [calls[1], calls[3], calls[5], calls[7]]
+    monkeypatch.setattr(sensitivity, "LARGE", 1000)
+    few = sensitivity.judging(net, calls)
+    assert [call.level for call in few] == [2 / 8, 6 / 8]
+    assert [tuple(call.inputs["sample"].shape) for call in few] == [(1, 4, 16, 16)] * 2
+
+
+def test_a_ratio_that_was_tried_says_what_others_would_be(block):
+    """Twice the ratio takes twice of each layer, as far as it has it; nothing is measured again."""
+    scores = block["weight"]
+    missed = sensitivity.Missed(0.3, made_up(scores))
+    some, more = (dict(missed.divided(recipe_of("weight", ratio), scores).overrides) for ratio in (0.1, 0.2))
+    free = [name for name in some if more[name] < 0.99]
+    assert len(free) > 100
+    scale = {round(more[name] / some[name], 6) for name in free}
+    assert len(scale) == 1
+    assert scale.pop() >= 2  # what full layers cannot give, the others do
 
 
 def test_apart_by_hand():
@@ -314,6 +369,6 @@ def test_work_that_is_abandoned_leaves_nothing(tiny, events):
     with closing(planning.resolving(tiny, recipe, scored(tiny, recipe))) as work:
         told = [next(work) for _ in range(events)]
     assert [(event.done, event.of, event.what) for event in told] == [
-        (i + 1, 4, "pruning one layer at a time") for i in range(events)]
+        (i + 1, 4, "pruning one layer at a time (2 samples)") for i in range(events)]
     assert same(before, state(tiny))
     assert not [module for module in tiny.unet.modules() if module._forward_hooks or module._forward_pre_hooks]

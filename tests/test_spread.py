@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pruning
+from pruning.bundles import Bundles, bundles_gone
 from pruning.planning import request
 from pruning.scores import Sketch, keys
 from pruning.spread import (
-    Bundles,
     Room,
     Share,
-    bundles_gone,
+    free_sites,
     gone,
     kept_pattern,
     kind_of,
@@ -122,12 +122,38 @@ def test_no_layer_loses_more_than_it_may():
     assert [int(part.count_nonzero()) for part in layers(pruning.apply(net, plan))] == [3, 11]
     rows = pruning.report(net, pruning.apply(net, plan), plan).layers
     assert [row.gone for row in rows] == [9, 5]
-    plan = pruning.plan(net, ratio=0.8, most=0.75)
+    plan = pruning.plan(net, ratio=0.5, most=0.75, overrides={"*first": 0.8})
     assert [row.reason for row in pruning.report(net, pruning.apply(net, plan), plan).layers] == [
-        "loses at most 75%"] * 2
+        "loses at most 75%", None]
     for wrong in (0, -1, 1.5, True, nan, "half"):
         with pytest.raises(pruning.Refused, match="most cannot be"):
             pruning.plan(net, ratio=0.5, most=wrong)
+
+
+@pytest.mark.parametrize(("how", "named"), [
+    ({"spread": "layer"}, "40.0"), ({"spread": "row"}, "40.0"), ({"spread": "isomorphic"}, "40.0"),
+    ({"spread": "global"}, "35.7"), ({"of": "params"}, "35.7"), ({"of": "params", "spread": "global"}, "35.7"),
+    ({"overrides": {"*first": 0.4}}, "40.0"), ({"overrides": {"*first": 0.4}, "of": "params"}, "35.7")])
+def test_more_than_any_layer_may_lose_is_refused(how, named):
+    with pytest.raises(pruning.Refused, match=rf"50\.0% of the \w+ cannot go.*at most {named}%") as refusal:
+        pruning.plan(toy(), ratio=0.5, most=0.4, **how)  # 4 of 12 and 6 of 16, 10 of 28
+    assert "most" in refusal.value.remedy
+    assert pruning.plan(toy(), ratio=float(named) / 100, most=0.4, **how).steps
+
+
+@pytest.mark.parametrize("how", [{"units": "head"}, {"units": "width", "spread": "isomorphic"},
+                                 {"units": "width", "of": "macs"}, {"units": "neuron", "of": "params"}])
+def test_more_than_any_layer_may_lose_is_refused_for_larger_units(tiny, how):
+    with pytest.raises(pruning.Refused, match=r"90\.0% of the \w+ cannot go"):
+        pruning.plan(tiny, ratio=0.9, most=0.5, **how)
+
+
+def test_a_largest_share_is_no_matter_where_each_layer_has_its_own():
+    assert gone_of_each(toy(), ratio=0.9, most=0.5, overrides={"*": 0.25}) == [3, 4]
+
+
+def gone_of_each(net, **how):
+    return [int((part == 0).sum()) for part in layers(pruning.apply(net, pruning.plan(net, **how)))]
 
 
 def test_every_row_loses_its_lowest():
@@ -165,7 +191,10 @@ def test_isomorphic_ranks_layers_of_one_kind():
     ("down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q", "attn1.to_q"),
     ("up_blocks.3.attentions.2.transformer_blocks.0.attn1.to_out.0", "attn1.to_out"),
     ("mid_block.resnets.0.conv1", "resnets.conv1"), ("up_blocks.0.attentions.0.transformer_blocks.0.attn2#heads",
-                                                      "attn2.#heads"), ("conv_in", "conv_in")])
+                                                      "attn2.#heads"), ("conv_in", "conv_in"),
+    ("transformer_blocks.3.ff.net.0.proj", "ff.proj"), ("transformer_blocks.3.ff.net.2", "transformer_blocks.ff"),
+    ("transformer_blocks.3.ff_context.net.0.proj", "ff_context.proj"),
+    ("transformer_blocks.3.ff_context.net.2", "transformer_blocks.ff_context"), ("ff.net#neurons", "ff.#neurons")])
 def test_kinds_of_layers(name, kind):
     assert kind_of(Site(name, "weight", 4, (Member("x", 0),))) == kind
 
@@ -193,9 +222,11 @@ def test_budgets_of_width_are_what_is_counted_afterwards(tiny, of, spread):
     plan = pruning.plan(tiny, ratio=0.2, of=of, spread=spread, units="width")
     counted = getattr(pruning.report(tiny, pruning.apply(tiny, plan), plan), of)
     scores = pruning.score(tiny, "magnitude", units="width")
-    largest = max(scores.catalog.worth(site, of) * site.quota for site in scores.catalog)
-    groups = len({kind_of(site) for site in scores.catalog}) if spread == "isomorphic" else 1
-    assert abs(counted["dense"] - counted["pruned"] - 0.2 * counted["dense"]) <= largest * groups
+    largest = dict.fromkeys(map(kind_of, scores.catalog), 0)
+    for site in scores.catalog:
+        largest[kind_of(site)] = max(largest[kind_of(site)], scores.catalog.worth(site, of) * site.quota)
+    unit = (min if spread == "isomorphic" else max)(largest.values())  # the kind with the finest takes what is left
+    assert abs(counted["dense"] - counted["pruned"] - 0.2 * counted["dense"]) <= unit
 
 
 def test_what_a_unit_is_worth_is_the_difference_in_the_count(tiny):
@@ -216,6 +247,26 @@ def test_a_budget_that_cannot_be_met_names_the_one_that_can(tiny):
         pruning.plan(tiny, ratio=0.001, of="params", overrides={"mid_block.*": 0.5})
     with pytest.raises(pruning.Refused, match="MACs are not counted for this class"):
         pruning.plan(toy(), ratio=0.5, of="macs")
+
+
+def test_ratios_of_all_layers_have_to_come_to_what_is_asked():
+    with pytest.raises(pruning.Refused, match=r"together they take 89\.3% of the parameters, not 50\.0%") as refusal:
+        pruning.plan(toy(), ratio=0.5, of="params", overrides={"*": 0.9})  # 11 of 12 and 14 of 16
+    assert refusal.value.remedy == "Ask for that, or leave one layer free."
+    assert gone_of_each(toy(), ratio=0.893, of="params", overrides={"*": 0.9}) == [11, 14]
+    assert gone_of_each(toy(), ratio=0.5, overrides={"*": 0.9}) == [11, 14]  # of units, it is for layers without one
+
+
+@pytest.mark.parametrize("units", ["weight", "width"])
+@pytest.mark.parametrize("of", ["params", "macs"])
+def test_ratios_of_all_layers_that_come_to_what_is_asked_are_fine(tiny, of, units):
+    catalog = pruning.score(tiny, "magnitude", units=units).catalog
+    free = free_sites(catalog, request(tiny, ratio=0.2, units=units))
+    share = 0.2 * catalog.costs.count()[of == "macs"] / sum(site.units * catalog.worth(site, of) for site in free)
+    own = {site.module: share for site in free}
+    assert pruning.plan(tiny, ratio=0.2, units=units, of=of, overrides=own).steps
+    with pytest.raises(pruning.Refused, match="Every layer has a ratio of its own"):
+        pruning.plan(tiny, ratio=0.1, units=units, of=of, overrides=own)
 
 
 @given(st.lists(st.floats(0, 2.0**100, width=32), min_size=2, max_size=20))
@@ -314,6 +365,40 @@ def test_of_overrides_the_most_specific_wins():
     assert [ratio_of(site, recipe) for site in find(net, "weight")] == [0.75, 0.5]
 
 
+def test_of_overrides_with_equally_long_globs_the_one_that_removes_less_wins():
+    for pairs in ([("block.f*", 0.75), ("*.first*", 0.5)], [("*.first*", 0.5), ("block.f*", 0.75)]):
+        assert gone_of_each(toy(), ratio=0, overrides=dict(pairs)) == [6, 0]
+
+
+@pytest.mark.parametrize(("how", "given", "remedy"), [
+    ({"overrides": {"nothing*": 0.9}}, "'nothing*' in overrides", "It has conv_in, conv_out, down_blocks.*."),
+    ({"overrides": {"mid_blok*": 0.9}}, "'mid_blok*' in overrides", "mid_block.*"),
+    ({"overrides": {"mid_block": 0.9}}, "'mid_block' in overrides", "mid_block.*"),
+    ({"protect": ("conv_in", "zzz")}, "'zzz' in protect", "conv_in"), ({"protect": "zzz"}, "'zzz' in protect", ""),
+    ({"only": ("mid*", "up_blok.1.*")}, "'up_blok.1.*' in only", "up_blocks.1.*")])
+def test_globs_that_fit_no_layer_are_refused(tiny, how, given, remedy):
+    with pytest.raises(pruning.Refused, match=re.escape(f"The U-Net has no layer that fits {given}.")) as refusal:
+        pruning.plan(tiny, ratio=0.5, **how)
+    assert remedy in refusal.value.remedy
+
+
+def test_globs_may_fit_layers_of_other_units(tiny):
+    conv = "mid_block.resnets.0.conv1"  # it has no heads
+    assert request(tiny, ratio=0.5, units="head", overrides={conv: 0.2}, protect=(conv,)).protect == (conv,)
+    assert request(tiny, ratio=0.5, component="text_encoder").protect  # nobody has to know that these name a U-Net
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"overrides": [("mid*", 0.5)]}, "overrides cannot be"), ({"overrides": {1: 0.5}}, "overrides cannot be"),
+    ({"overrides": {"ratio": "much"}}, "The ratio for ratio cannot be"), ({"protect": None}, "protect cannot be None"),
+    ({"only": (3,)}, "only cannot be"), ({"seed": "a"}, "seed cannot be 'a'"), ({"seed": True}, "seed cannot be True"),
+    ({"seed": 1.5}, "seed cannot be 1.5"), ({"seed": -1}, "seed cannot be -1")])
+def test_values_of_the_wrong_kind_are_refused(values, words):
+    with pytest.raises(pruning.Refused, match=words) as refusal:
+        pruning.plan(toy(), ratio=0.5, **values)
+    assert refusal.value.remedy
+
+
 def test_what_has_no_override_is_ranked_together_with_the_rest():
     net = toy([9] * 12 + [1] * 16)
     pruned = pruning.apply(net, pruning.plan(net, ratio=0.5, spread="global", overrides={"*first": 0.25}))
@@ -352,10 +437,9 @@ def test_a_bundle_takes_one_channel_of_each_norm_group():
 def test_bundles_of_all_layers_go_in_one_order_and_each_layer_keeps_its_best():
     low = Bundles.of(channels(4, 2), torch.tensor([1.0, 2.0, 1.0, 2.0]))  # bundles of 2 worth 1 and 2
     high = Bundles.of(channels(3, 1), torch.tensor([5.0, 3.0, 4.0]))
-    rooms = [Room(high.site, 1, 2, 1), Room(low.site, 2, 1, 1)]
-    assert [bundles_gone([high, low], rooms, ratio * 7) for ratio in (0.2, 0.3, 3 / 7, 0.99)] == [
+    assert [bundles_gone([high, low], [2, 1], [1, 2], ratio * 7) for ratio in (0.2, 0.3, 3 / 7, 0.99)] == [
         [0, 0], [0, 1], [1, 1], [2, 1]]
-    assert [Share(rooms[:1], ratio * 3).alone for ratio in (0.1, 0.2, 0.5, 0.99)] == [0, 1, 2, 2]
+    assert [Share([Room(high.site, 1, 2, 1)], ratio * 3).alone for ratio in (0.1, 0.2, 0.5, 0.99)] == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize("spread", SPREADS)

@@ -204,6 +204,18 @@ def test_the_card_is_a_picture_with_both_sides():
     assert 'download="prunescope-card.png"' in made
 
 
+def test_what_was_adjusted_is_said_on_the_page():
+    first = compare.prepared()
+    said = "What stays was adjusted in 3 of 4 layers."
+    pair = replace(first, recipe=replace(first.recipe, update=True), report=first.report | {"adjusted": {"said": said}})
+    assert compare.told(pair).endswith(f" {said}</p>")
+    assert said not in compare.told(first)
+    assert said in report.texts(pair)
+    assert compare.said(pair) == compare.said(first)  # a card has no room for it
+    assert "adjusted" in compare.brief(pair.recipe)
+    assert "adjusted" not in compare.brief(first.recipe)
+
+
 def test_the_report_says_the_same_in_python_shell_and_json():
     made = report.texts(compare.prepared())
     for part in ("pruning.plan(pipe", "python -m pruning prune emoji-sd", "&quot;recipe&quot;", "drawn_on"):

@@ -5,7 +5,7 @@ import pytest
 import pruning
 from pruning.images import Drawn, draw_pair
 from pruning.quality import compared
-from pruning.verdict import BANDS, sentence
+from pruning.verdict import BANDS, headline, sentence
 
 ZEROS = {"dense": 100, "pruned": 100, "nonzero": 70}
 SLICED = {"dense": 190, "pruned": 100, "nonzero": 100}
@@ -168,6 +168,20 @@ def test_measured_and_not_drawn():
 def test_other_components_have_their_own_clock(component, words):
     told = report(measured=clock(190.0, 100.0, part=component))
     assert sentence(told, quality(), component) == f"Removing 30.0 % of the channels {words}"
+
+
+# What was adjusted.
+
+
+def test_what_was_adjusted_is_said_at_the_end():
+    """Not in the headline, which has to fit a card; reports of older versions know nothing of it."""
+    told = report(("weight",), 500, ZEROS) | {"adjusted": {"said": "What stays was adjusted."}}
+    short = "Removing 50.0 % of the weights keeps the picture (SSIM 0.93). Speed: not measured yet."
+    assert sentence(told, quality()) == f"{short} What stays was adjusted."
+    assert headline(told, quality()) == short
+    assert sentence(told | {"adjusted": None}, quality()) == short
+    same_weights = report(gone=0, same=True) | {"adjusted": None}
+    assert sentence(same_weights, None) == "Nothing was removed: both sides have the same weights."
 
 
 # As the engine tells it.

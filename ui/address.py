@@ -165,7 +165,7 @@ KEYS: dict[str, tuple[str, Kind]] = {  # key -> where it goes, and its kind; lin
     "method": ("recipe.method", Kind(str, method)),
     "ratio": ("recipe.ratio", SHARE),
     "of": ("recipe.of", one_of(tuple(OF))),
-    "spread": ("recipe.spread", one_of(tuple(name for name in SPREADS if name != "sensitivity"))),  # it is a button
+    "spread": ("recipe.spread", one_of(SPREADS)),
     "protect": ("recipe.protect", GLOBS),
     "only": ("recipe.only", GLOBS),
     "overrides": ("recipe.overrides", OVERRIDES),

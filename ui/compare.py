@@ -13,7 +13,7 @@ from pruning.errors import Refused
 from pruning.models import BUNDLED, bars, vocabulary
 from pruning.subject import DENOISERS, LABELS
 from pruning.types import Recipe, Shot
-from pruning.verdict import sentence
+from pruning.verdict import headline, sentence
 from ui import clicks, device, words
 from ui.address import MOST
 from ui.controls import choice, option, slider
@@ -191,12 +191,13 @@ def figures(pair: Pair) -> list[card_plots.Figure]:
 
 def said(pair: Pair) -> str:
     """A finished pair in a sentence."""
-    return sentence(pair.report, pair.quality, pair.recipe.component, pair.recipe.pattern)
+    return headline(pair.report, pair.quality, pair.recipe.component, pair.recipe.pattern)
 
 
 def told(pair: Pair) -> str:
     """The verdict; screen readers hear it when it changes."""
-    return tag("p", text(said(pair)), role="status")
+    verdict = sentence(pair.report, pair.quality, pair.recipe.component, pair.recipe.pattern)
+    return tag("p", text(verdict), role="status")
 
 
 def running(frame: device.Frame, shot: Shot) -> str:
@@ -225,7 +226,7 @@ def brief(recipe: Recipe) -> str:
     """A recipe in a few words."""
     what = recipe.pattern or f"{NOUNS.get(recipe.units, recipe.units)} −{recipe.ratio * 100:.0f} %"
     where = "" if recipe.component in DENOISERS else f", {LABELS.get(recipe.component, '').removeprefix('The ')}"
-    return f"{recipe.method}, {what}{where}"
+    return f"{recipe.method}, {what}{', adjusted' if recipe.update else ''}{where}"
 
 
 def new_seed() -> int:

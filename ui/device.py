@@ -5,6 +5,7 @@ numbers and small pictures. One lock serves everyone: it is held for a step at a
 """
 
 import ctypes
+import fnmatch
 import os
 import threading
 from collections.abc import Generator, Iterator
@@ -39,7 +40,7 @@ ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", 
 
 LOCK, LOADING = threading.RLock(), threading.RLock()
 SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(GB // 2), Kept(GB // 64)
-TABLES, QUANTILES = Kept(GB // 64), Kept(GB // 64)
+TABLES, QUANTILES, MISSED = Kept(GB // 64), Kept(GB // 64), Kept(GB // 256)
 LOOKS = 64  # samples that a visitor of a public page may ask for
 QUICK = 50_000_000  # weights that are scored while one waits
 CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
@@ -76,7 +77,7 @@ class Frame:
 
 def forget(source: str) -> None:
     """Let go of what a dropped pipeline left behind: scores and pruned pipelines share its weights."""
-    for cache in (SCORES, PLANS, PRUNED, TABLES, QUANTILES):
+    for cache in (SCORES, PLANS, PRUNED, TABLES, QUANTILES, MISSED):
         cache.drop(lambda key: key.model == source)
     PREVIEWS.drop(lambda key: key == source)
 
@@ -124,8 +125,17 @@ def obstacles(source: str, component: str) -> dict[str, str | None]:
 
 
 def recipe(source: str, **asked: Any) -> Recipe:
-    """The checked recipe of what the page asks for. A calibration whose source is open takes the model's usual one."""
+    """The checked recipe of what the page asks for.
+
+    A calibration whose source is open takes the model's usual one. Ratios of single layers of another component, which
+    the page remembers, are left out.
+    """
     pipe, looks = pipeline(source), asked.get("calibration")
+    if own := asked.get("overrides"):
+        names = [name for name, _ in subject(pipe, asked.get("component")).net.named_modules()]
+        there = set(names)
+        asked["overrides"] = {glob: ratio for glob, ratio in own.items()
+                              if glob in there or fnmatch.filter(names, glob)}
     if PUBLIC and looks and (looks.source not in ("", "bundled", "generated", "noise") or looks.samples > LOOKS):
         raise Refused(f"This public page looks at its own samples, {LOOKS} at most.",
                       "Duplicate the Space, or run it on your machine, to look at pictures of yours.")
@@ -136,19 +146,41 @@ def recipe(source: str, **asked: Any) -> Recipe:
     return planning.request(pipe, **asked)
 
 
+def known(wanted: Recipe) -> bool:
+    """Whether all that a recipe has to look at has been looked at."""
+    return SCORES.look(wanted.scoring) is not None and (
+        wanted.spread != "sensitivity" or MISSED.look(trying(wanted)) is not None)
+
+
+def trying(wanted: Recipe) -> Recipe:
+    """The part of a request that the errors of single layers depend on. The ratio is not in it: others follow."""
+    return replace(wanted, ratio=0.0, of="units", overrides=(), most=1.0, update=False)
+
+
+def needed(wanted: Recipe) -> Recipe:
+    """The part of a request that it has to look at."""
+    return trying(wanted) if wanted.spread == "sensitivity" else wanted.scoring
+
+
 def quick(wanted: Recipe) -> bool:
     """Whether scores are there, or can be in no time: those of weights alone, of a small model."""
-    if SCORES.look(wanted.scoring) is not None:
+    if known(wanted):
         return True
+    if wanted.spread == "sensitivity":
+        return False
     net = subject(pipeline(wanted.model), wanted.component).net
     return wanted.calibration is None and sum(p.numel() for p in net.parameters()) < QUICK
 
 
-def looking(wanted: Recipe) -> Iterator[Looked]:
-    """Take the scores of a recipe, step by step; then they are there. Closing the iterator stops the work."""
-    work = planning.scoring(pipeline(wanted.model), wanted)
-    taken = yield from stepwise(work)
-    SCORES.get_or(wanted.scoring, lambda: (taken, taken.nbytes))
+def looking(wanted: Recipe) -> Generator[Looked, None, None]:
+    """Look at all that a recipe needs, step by step; then it is there. Closing the iterator stops the work."""
+    if SCORES.look(wanted.scoring) is None:
+        taken = yield from stepwise(planning.scoring(pipeline(wanted.model), wanted))
+        SCORES.get_or(wanted.scoring, lambda: (taken, taken.nbytes))
+    if not known(wanted):
+        looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
+        found = yield from stepwise(sensitivity.measuring(looked_at, wanted, scores(wanted)))
+        MISSED.get_or(trying(wanted), lambda: (found, 200 * len(found.errors)))
 
 
 def stepwise(work: Generator[Looked, None, T]) -> Generator[Looked, None, T]:
@@ -162,14 +194,22 @@ def stepwise(work: Generator[Looked, None, T]) -> Generator[Looked, None, T]:
         return done.value
 
 
-def suggested(wanted: Recipe) -> Generator[Looked, None, tuple[tuple[str, float], ...]]:
-    """Ratios for single layers, by how much the answer misses each when it alone is pruned."""
-    looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
-    wanted = replace(wanted, overrides=())
-    if SCORES.look(wanted.scoring) is None:
-        yield from looking(wanted)
-    found = yield from stepwise(sensitivity.suggesting(looked_at, wanted, scores(wanted)))
-    return found.overrides
+def tried_anew(wanted: Recipe) -> Iterator[Looked]:
+    """Prune one layer at a time at the recipe's own ratio, unless that is what has been done."""
+    found = MISSED.look(trying(wanted))
+    if found is not None and found.ratio != wanted.ratio:
+        for cache in (MISSED, TABLES):
+            cache.drop(lambda key: trying(key) == trying(wanted))
+    yield from looking(wanted)
+
+
+def settled(wanted: Recipe) -> Recipe:
+    """A recipe with the ratios that a spread by sensitivity comes to; any other as it is."""
+    if wanted.spread != "sensitivity":
+        return wanted
+    if not known(wanted):
+        drained(looking(wanted))
+    return MISSED.look(trying(wanted)).divided(wanted, scores(wanted))
 
 
 def agreement(wanted: Recipe, method: str) -> Generator[Looked, None, dict[str, Overlap]]:
@@ -178,13 +218,14 @@ def agreement(wanted: Recipe, method: str) -> Generator[Looked, None, dict[str, 
     rival = recipe(wanted.model, method=method, ratio=None if wanted.pattern else wanted.ratio,
                    overrides=dict(wanted.overrides), **{name: getattr(wanted, name) for name in same})
     for one in (wanted, rival):
-        if SCORES.look(one.scoring) is None:
-            yield from looking(one)
-    return (yield from stepwise(overlapping(scores(wanted), wanted, scores(rival), rival)))
+        yield from looking(one)
+    return (yield from stepwise(overlapping(scores(wanted), settled(wanted), scores(rival), settled(rival))))
 
 
 def scores(wanted: Recipe) -> Scores:
-    """Scores for a recipe, taken once."""
+    """Scores for a recipe, taken once. Those that are there do not wait for what somebody else is doing."""
+    if (found := SCORES.look(wanted.scoring)) is not None:
+        return found
     pipe = pipeline(wanted.model)
     with LOCK:
         return SCORES.get_or(wanted.scoring, lambda: (taken := drained(planning.scoring(pipe, wanted)), taken.nbytes))
@@ -192,6 +233,9 @@ def scores(wanted: Recipe) -> Scores:
 
 def plan(wanted: Recipe) -> Plan:
     """The plan of a recipe, resolved once."""
+    wanted = settled(wanted)
+    if (found := PLANS.look(wanted)) is not None:
+        return found
     pipe = pipeline(wanted.model)
     with LOCK:
         return PLANS.get_or(wanted, lambda: weighed(drained(planning.resolving(pipe, wanted, scores(wanted)))))
@@ -204,10 +248,11 @@ def weighed(found: Plan) -> tuple[Plan, int]:
 
 def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
     """The pruned pipeline of a recipe, made once; only the component that changed takes memory."""
+    if PRUNED.look(wanted) is None:
+        yield from looking(wanted)
+    wanted = settled(wanted)
     found = PRUNED.look(wanted)
     if found is None:
-        if SCORES.look(wanted.scoring) is None:
-            yield from looking(wanted)
         found = yield from stepwise(surgery.applying(pipeline(wanted.model), plan(wanted)))
         found = PRUNED.get_or(wanted, lambda: (found, nbytes(subject(found, wanted.component).net)))
     return found
@@ -215,13 +260,13 @@ def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
 
 def outlook(wanted: Recipe) -> Outlook:
     """What a recipe would do: shares in total and per layer, from sketches and shapes, without a pass."""
-    scored = scores(wanted)
-    going = preview.counts(scored, wanted)
-    totals = preview.totals(scored, wanted, going)
+    scored, exact = scores(wanted), settled(wanted)
+    going = preview.counts(scored, exact)
+    totals = preview.totals(scored, exact, going)
     ranks = QUANTILES.get_or(wanted.scoring, lambda: (
         {site.name: preview.quantiles(scored, site) for site in scored.catalog}, 200 * len(scored.catalog.sites)))
     rows = tuple(Layer(site.name, site.kind, site.units, going[site.name],
-                       spread.reason(site, going[site.name], wanted), ranks[site.name],
+                       spread.reason(site, going[site.name], exact), ranks[site.name],
                        tuple(scored.profiles[site.name].tolist()) if site.name in scored.profiles else (),
                        spread.ratio_of(site, wanted)) for site in scored.catalog)
     note = ""
@@ -229,13 +274,13 @@ def outlook(wanted: Recipe) -> Outlook:
         note = "The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself."
     elif abs(totals.units - wanted.ratio) > 0.005:
         note = "Units are whole, so layers snap to the nearest step that they have: Masks says where."
-    return Outlook(totals, rows, (note,) if note else (), preview.unsure(scored, wanted))
+    return Outlook(totals, rows, (note,) if note else (), preview.unsure(scored, exact))
 
 
 def table(wanted: Recipe) -> Table:
     """What other ratios would do, for the line that answers while one drags. N:M has one ratio only."""
     scored = scores(wanted)
-    return TABLES.get_or(replace(wanted, ratio=0.0), lambda: (preview.table(scored, wanted), 1 << 17))
+    return TABLES.get_or(replace(wanted, ratio=0.0), lambda: (preview.table(scored, wanted, settled), 1 << 17))
 
 
 def pair(wanted: Recipe, shot: Shot) -> Iterator[Looked | Frame | Pair]:
@@ -279,7 +324,7 @@ def pair(wanted: Recipe, shot: Shot) -> Iterator[Looked | Frame | Pair]:
     changes = tuple(png(difference(a, b))
                     for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
     yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
-               machine(dense))
+               machine(dense), exact=done.decided.recipe if wanted.spread == "sensitivity" else None)
     trim()
 
 

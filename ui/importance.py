@@ -23,6 +23,7 @@ class Importance:
 
     rows: gr.HTML
     suggest: gr.Button
+    trouble: gr.HTML
     rival: gr.HTML
     agree: gr.Button
     agreement: gr.HTML
@@ -33,11 +34,12 @@ def build(methods: list[dict[str, Any]]) -> Importance:
     rows = gr.HTML(plots.importance(()), js_on_load=clicks.IMPORTANCE, elem_id="importance")
     suggest = gr.Button("Suggest ratios: prune one layer at a time, see how much the answer misses it", size="sm",
                         elem_id="suggest")
+    trouble = gr.HTML("", elem_classes="problem", elem_id="suggest-problem")
     with gr.Accordion("Do methods agree?", open=False):
         rival = choice("Compare with", methods, "wanda", elem_id="rival")
         agree = gr.Button("Compare their masks", size="sm", elem_id="agree")
         shown = gr.HTML(agreement.EMPTY, elem_id="agreement")
-    return Importance(rows, suggest, rival, agree, shown)
+    return Importance(rows, suggest, trouble, rival, agree, shown)
 
 
 def overridden(own: Own, event: gr.EventData) -> Own:

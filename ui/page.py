@@ -25,7 +25,7 @@ from ui.progress import kept_in, noted, paced
 
 TITLE = "Prunescope"
 TABS = {"compare": "Compare", "importance": "Importance", "masks": "Masks", "speed": "Speed", "report": "Report"}
-LINKED = 24  # own ratios of layers that a link can hold
+LINKED = 300  # own ratios of layers that a link can hold
 REMEMBERED = 50  # requests that Undo goes back through
 
 
@@ -150,8 +150,8 @@ class Page:
         looking.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
             *self.outlook, **VIEW).then(*self.look, **VIEW).then(*self.addressed, **VIEW)
         rows.suggest.click(None, None, [asked.halt, asked.looking], **begin)
-        suggesting = rows.suggest.click(self.suggesting, [asked.own, *asked.inputs],
-                                        [asked.looking, asked.halt, asked.own], api_name="suggest", **ALONE)
+        suggesting = rows.suggest.click(self.suggesting, asked.inputs, [
+            asked.looking, asked.halt, asked.spread, rows.trouble], api_name="suggest", **ALONE)
         suggesting.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
             *self.outlook, **VIEW).then(*self.look, **VIEW).then(*self.addressed, **VIEW)
         rows.agree.click(None, None, [asked.halt, asked.looking], **begin)
@@ -222,6 +222,7 @@ class Page:
         width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
         shape: list[Any] = [gr.skip()] * 3
         wanted, seen, problem = None, None, ""
+        reasons: dict[str, str | None] = {}
         try:
             reasons = device.obstacles(source, request["component"])
             shape = [gr.HTML(options=setup.family_options(reasons)),
@@ -231,7 +232,7 @@ class Page:
             if device.quick(recipe):
                 seen = device.outlook(recipe)
             else:
-                wanted = recipe.scoring
+                wanted = device.needed(recipe)
         except Refused as error:
             problem = alert(error)
         if seen is None:  # figures of another request would mislead
@@ -254,9 +255,9 @@ class Page:
         family = "width" if width else request["units"]
         return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
                 gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Group(visible=not nm),
-                gr.HTML(options=setup.spread_options(request["units"]), visible=not nm),
+                gr.HTML(options=setup.spread_options(request["units"], reasons), visible=not nm),
                 gr.Number(visible=setup.seeded(request["method"])),
-                gr.Group(visible=setup.looks_at_data(request["method"], request["update"])),
+                gr.Group(visible=setup.looks_at_data(request)),
                 gr.Checkbox(visible=not width),
                 *(gr.Group(visible=owner == request["method"]) for owner in self.asked.groups),
                 trail, sent, gr.Button(interactive=len(trail) > 1), wanted,
@@ -283,21 +284,19 @@ class Page:
             note = tag("p", "Stopped; nothing was changed.", class_="hint", role="status")
         return [note, gr.Button(visible=False), gr.Button(visible=True) if stopped else gr.skip()]
 
-    def suggesting(self, own: importance.Own, *read: Any) -> Iterator[list[Any]]:
-        """Ratios for single layers that the answer bears best; they stay editable."""
+    def suggesting(self, *read: Any) -> Iterator[list[Any]]:
+        """Ratios for single layers that the answer bears best: the spread by sensitivity, tried at this ratio."""
         source, request = self.asked.asked(read)
         on, off = gr.Button(visible=True), gr.Button(visible=False)
         try:
             if request["units"] == "nm":
                 raise Refused("N:M removes the same share everywhere.", "Choose Weights or Width to suggest ratios.")
-            found: list[Any] = []
-            work = device.suggested(device.recipe(source, **request | {"spread": "sensitivity"}))
-            for note in paced(kept_in(found, work)):
-                yield [note, on, gr.skip()]
+            for note in paced(device.tried_anew(device.recipe(source, **request | {"spread": "sensitivity"}))):
+                yield [note, on, gr.skip(), ""]
         except Refused as error:
-            yield [alert(error), off, gr.skip()]
+            yield ["", off, gr.skip(), alert(error)]
             return
-        yield ["", off, found[0]]
+        yield ["", off, "sensitivity", ""]
 
     def agreeing(self, rival: str, *read: Any) -> Iterator[list[Any]]:
         """Whether another method wants the same to go."""
@@ -305,10 +304,12 @@ class Page:
         on, off = gr.Button(visible=True), gr.Button(visible=False)
         try:
             recipe, found = device.recipe(source, **request), list[Any]()
+            if rival == recipe.method:
+                raise Refused(f"{rival} agrees with itself.", "Choose another method to compare it with.")
             for note in paced(kept_in(found, device.agreement(recipe, rival))):
                 yield [note, on, gr.skip()]
         except Refused as error:
-            yield [alert(error), off, gr.skip()]
+            yield ["", off, alert(error)]
             return
         asked = recipe.pattern or f"{recipe.ratio:.0%}"
         yield ["", off, agreement_plots.agreement(found[0], recipe.method, rival, asked)]
@@ -357,8 +358,8 @@ class Page:
         source, request = self.asked.asked(read)
         if Path(source).exists():  # a folder of this machine is nobody else's business
             return gr.skip()
-        if len(request.get("overrides", ())) > LINKED:
-            return gr.skip()
+        if len(request.get("overrides", ())) > LINKED:  # browsers and servers cut longer addresses short
+            request |= {"overrides": {}}
         try:
             return address.query(device.recipe(source, **request), compare.shot(shots), tab=tab, layer=picked)
         except Refused:
@@ -371,7 +372,7 @@ class Page:
         source, request = self.asked.asked(read)
         try:
             recipe = device.recipe(source, **request)
-            if picked not in device.scores(recipe).catalog.sites:
+            if not device.quick(recipe) or picked not in device.scores(recipe).catalog.sites:
                 return masks.EMPTY, gr.Plot(visible=False)
             seen = closeup.mask(recipe, picked, place)
         except Refused as error:

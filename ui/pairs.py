@@ -24,6 +24,7 @@ class Pair:
     quality: Mapping[str, Any]
     machine: str  # that drew it
     note: str = ""  # of a prepared pair: where it comes from
+    exact: Recipe | None = None  # with the ratios of single layers that the spread came to, where it left them open
 
     @property
     def measured(self) -> Mapping[str, Any] | None:
@@ -45,7 +46,8 @@ class Pair:
                  for name in ("dense", "pruned")}
         return cls(Recipe.from_dict(value["recipe"]), Shot(**value["shot"]), sides["dense"], sides["pruned"],
                    tuple(value["differences"]), tuple(Moment(**moment) for moment in value["film"]), value["report"],
-                   value["quality"], value["machine"], value["note"])
+                   value["quality"], value["machine"], value["note"],
+                   Recipe.from_dict(value["exact"]) if value.get("exact") else None)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from pruning.types import SCHEMA, Calibration, Recipe, Shot
 
 SCRIPT = "Take the Python script."
 WIDE = 100  # characters of a call on one line
+ADJUSTED = "# What stays is adjusted now. Plans do not hold weights: keep them by pruning.save(smaller, folder).\n"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal takes them for keys, or not at all
 
 
@@ -63,7 +64,7 @@ import pruning
 pipe = {call("pruning.load", literal(recipe.model), **loading(recipe.model))}
 plan = {call("pruning.plan", "pipe", **asked(recipe))}
 smaller = pruning.apply(pipe, plan)  # a new pipeline; the dense one stays as it was
-print(pruning.report(pipe, smaller, plan).to_dict())
+{ADJUSTED if recipe.update else ""}print(pruning.report(pipe, smaller, plan).to_dict())
 
 shot = {literal(shot)}
 for side, model in (("dense", pipe), ("pruned", smaller)):

@@ -29,13 +29,14 @@ def build() -> Report:
 
 def texts(pair: Pair) -> str:
     """The ways to have the shown pair again."""
-    record = json.dumps(replay.record(pair.recipe, pair.shot, pair.report, pair.quality, {"drawn_on": pair.machine}),
+    exact = pair.exact or pair.recipe
+    record = json.dumps(replay.record(exact, pair.shot, pair.report, pair.quality, {"drawn_on": pair.machine}),
                         indent=1)
     try:
-        command = replay.command(pair.recipe, pair.shot)
+        command = replay.command(exact, pair.shot)
     except Refused as error:
         command = f"# {error}"
-    rows = [("Python", "pair.py", replay.python(pair.recipe, pair.shot), "a script on the public functions"),
+    rows = [("Python", "pair.py", replay.python(exact, pair.shot), "a script on the public functions"),
             ("Command line", "pair.sh", command, "the same without a page"),
             ("Link", "pair.txt", "?" + address.query(pair.recipe, pair.shot), "behind the address of this page"),
             ("JSON", "pair.json", record, "recipe, shot, report, quality, versions of this installation")]

@@ -145,18 +145,21 @@ def model_options() -> list[dict[str, Any]]:
     return [*rows, option(OTHER, "Other…", "hub, folder, or an architecture such as sd-1.5")]
 
 
-def spread_options(units: str) -> list[dict[str, Any]]:
-    """How the ratio is divided, greyed out where it cannot be."""
+def spread_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """How the ratio is divided, greyed out where it cannot be; ``blind`` says why data cannot be looked at."""
     rows = None if units == "weight" else "Only single weights have rows."
     return [option("layer", "Every layer alike", "each loses the same share"),
             option("row", "Every row alike", "each output of a layer loses the same share", rows),
             option("isomorphic", "Layers of one kind together", "ranked among their like in other blocks"),
-            option("global", "All layers together", "the lowest scores go, wherever they are")]
+            option("global", "All layers together", "the lowest scores go, wherever they are"),
+            option("sensitivity", "By sensitivity", "most from layers that the answer misses least, tried one by one",
+                   blind.get("inputs"))]
 
 
-def looks_at_data(method: str, update: bool) -> bool:
+def looks_at_data(request: Mapping[str, Any]) -> bool:
     """Whether a request needs samples to look at."""
-    return update or sees(CRITERIA[method]) != "weights"
+    return (request["update"] or request.get("spread") == "sensitivity"
+            or sees(CRITERIA[request["method"]]) != "weights")
 
 
 def method_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str, Any]]:
@@ -207,8 +210,8 @@ def build() -> Setup:
         with gr.Row():
             halt = gr.Button("Stop", size="sm", elem_id="stop-looking", visible=False)
             again = gr.Button("Look at the data", size="sm", elem_id="look-again", visible=False)
-        spread = choice("Spread", spread_options("weight"), "layer", elem_id="spread")
-        with gr.Group(visible=False) as looks, gr.Accordion("What the method looks at", open=False):
+        spread = choice("Spread", spread_options("weight", {}), "layer", elem_id="spread")
+        with gr.Group(visible=False) as looks, gr.Accordion("Samples to look at", open=False):
             shown = looked_at()
         update = gr.Checkbox(False, label="Adjust the weights that stay", elem_id="update",
                              info="They make up for those that go (OBS, no training). Takes a while at Generate.")

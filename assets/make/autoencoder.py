@@ -23,31 +23,32 @@ def signed(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def loss(vae: AutoencoderKL, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def loss(vae: AutoencoderKL, pixels: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     """L1 + L2 + L1 of the gradients (sharp edges), and a light pull of the latents to a unit Gaussian."""
     posterior = vae.encode(pixels).latent_dist
-    noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
-    drawn = vae.decode(posterior.mean + posterior.std * noise).sample.float()
+    some = torch.randn(posterior.mean.shape, generator=noise, device=noise.device).to(posterior.mean)
+    drawn = vae.decode(posterior.mean + posterior.std * some).sample.float()
     edges = sum(F.l1_loss(drawn.diff(dim=d), pixels.diff(dim=d)) for d in (2, 3))
     return F.l1_loss(drawn, pixels) + F.mse_loss(drawn, pixels) + edges + 1e-4 * posterior.kl().mean() / 576
 
 
-def train(work: Path, vocabulary: list[glyphs.Glyph], *, px: int, minutes: float, seed: int, device: str) -> tuple[
-        AutoencoderKL, Run]:
+def train(work: Path, vocabulary: list[glyphs.Glyph], *, px: int, minutes: float, batch: int, seed: int,
+          device: str) -> tuple[AutoencoderKL, Run]:
     """An autoencoder trained on crops of every glyph over every colour."""
     torch.manual_seed(seed)
     vae = AutoencoderKL(**CONFIG, sample_size=px).to(device, memory_format=torch.channels_last)
     run = Run(work / "autoencoder.pt", {"vae": vae}, minutes=minutes, rate=1.5e-3, seed=seed, device=device)
     if run.seconds >= run.budget:
         return vae, run
-    data = torch.from_numpy(glyphs.pictures(vocabulary, px, 3, seed)).flatten(0, 2)  # (n, px, px, 3)
+    data = torch.from_numpy(glyphs.pictures(vocabulary, px, 3, seed)).flatten(0, 2).to(device)  # (n, px, px, 3)
     pick = random.Random(seed + run.step)
     for _ in run.steps():
-        chosen = torch.randint(len(data), (16,), generator=run.generator)
+        chosen = torch.randint(len(data), (batch,), generator=run.generator).to(device)
         top, left = pick.randrange(px - CROP + 1), pick.randrange(px - CROP + 1)
-        crops = signed(data[chosen, top : top + CROP, left : left + CROP]).to(device, memory_format=torch.channels_last)
+        crops = signed(data[chosen, top : top + CROP, left : left + CROP])
+        crops = crops.contiguous(memory_format=torch.channels_last)
         with fast(device):
-            value = loss(vae, crops, run.generator)
+            value = loss(vae, crops, run.noise)
         run.learn(value)
     return vae, run
 
@@ -75,4 +76,4 @@ def latents(vae: AutoencoderKL, vocabulary: list[glyphs.Glyph], *, px: int, ways
         with fast(device):
             return vae.encode(signed(part).to(device, memory_format=torch.channels_last)).latent_dist.mean.half().cpu()
 
-    return in_batches(one, bytes_.flatten(0, 2), 32).unflatten(0, shape)
+    return in_batches(one, bytes_.flatten(0, 2), 32 if device == "cpu" else 512).unflatten(0, shape)

@@ -29,6 +29,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from assets.make import emoji_clip, emoji_sd, glyphs
 from assets.make.autoencoder import psnr
+from assets.make.folders import read_vocabulary
 from assets.make.training import describe, write_json
 from pruning.images import SAMPLERS, scheduler, starts
 from pruning.types import Shot
@@ -65,11 +66,10 @@ class Drawn:
     colour: str  # of its background
 
 
-def questions(core: bool = False) -> list[Asked]:
+def questions(vocabulary: list[glyphs.Glyph]) -> list[Asked]:
     """200 different glyphs, each with one colour: always the same. Prompts are the first of them."""
-    listed = [glyph for glyph in glyphs.vocabulary() if glyph.core or not core]
     rng = random.Random(0)
-    return [Asked(glyph, rng.choice(list(glyphs.COLOURS))) for glyph in rng.sample(listed, CANDIDATES)]
+    return [Asked(glyph, rng.choice(list(glyphs.COLOURS))) for glyph in rng.sample(vocabulary, CANDIDATES)]
 
 
 class Judge:
@@ -79,17 +79,18 @@ class Judge:
         self.model = CLIPModel.from_pretrained(folder, dtype=torch.float32).to(device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(folder)
         self.processor = CLIPImageProcessorPil.from_pretrained(folder)
-        self.asked = questions()
+        self.vocabulary = read_vocabulary(folder)
+        self.asked = questions(self.vocabulary)
 
     @property
     def captions(self) -> list[str]:
         """The captions that it chooses from."""
         return [asked.caption for asked in self.asked]
 
-    def about(self, asked: list[Asked]) -> "Judge":
-        """The same judge with other questions."""
+    def about_core(self) -> "Judge":
+        """The same judge with questions about everyday glyphs alone."""
         other = copy.copy(self)
-        other.asked = asked
+        other.asked = questions([glyph for glyph in self.vocabulary if glyph.core])
         return other
 
     def pixels(self, pictures: list[np.ndarray]) -> torch.Tensor:
@@ -140,22 +141,22 @@ def draw(pipe: StableDiffusionPipeline, asked: list[Asked], shot: Shot, batch: i
 def measure_clip(judge: Judge, prompts: int, px: int) -> dict[str, Any]:
     """Retrieval of real glyphs, composed at ``px``."""
     figures, _ = judge.figures([asked.picture(px) for asked in judge.asked[:prompts]])
-    core = judge.about(questions(core=True))
+    core = judge.about_core()
     of_core, _ = core.figures([asked.picture(px) for asked in core.asked[: min(prompts, CORE_PROMPTS)]])
     return {**figures, "core": of_core, "composed_px": px, "native_px": emoji_clip.PX, "floor": FLOORS["emoji-clip"]}
 
 
-def measure_vae(pipe: StableDiffusionPipeline, px: int, every: int, device: str) -> float:
-    """Mean PSNR in dB over every glyph (or every n-th), each over one colour."""
+def measure_vae(pipe: StableDiffusionPipeline, listed: list[glyphs.Glyph], px: int, device: str) -> float:
+    """Mean PSNR in dB over glyphs, each over one colour."""
     rng = random.Random(1)
-    sample = [Asked(glyph, rng.choice(list(glyphs.COLOURS))) for glyph in glyphs.vocabulary()[::every]]
+    sample = [Asked(glyph, rng.choice(list(glyphs.COLOURS))) for glyph in listed]
     return round(psnr(pipe.vae, np.stack([asked.picture(px) for asked in sample]), device), 2)
 
 
 def measure_sd(pipe: StableDiffusionPipeline, judge: Judge, prompts: int, shot: Shot, *, batch: int, every: int,
                device: str) -> tuple[dict[str, Any], list[Drawn]]:
     """The figures of ``emoji-sd``, and its pictures."""
-    asked, core = judge.asked[:prompts], judge.about(questions(core=True))
+    asked, core = judge.asked[:prompts], judge.about_core()
     before = time.perf_counter()
     pictures = list(draw(pipe, asked, shot, batch))
     seconds = time.perf_counter() - before
@@ -165,7 +166,8 @@ def measure_sd(pipe: StableDiffusionPipeline, judge: Judge, prompts: int, shot: 
     right = sum(one.colour == one.asked.colour for one in drawn) / prompts
     native = pipe.unet.config.sample_size * pipe.vae_scale_factor
     return {"sampler": shot.sampler, "steps": shot.steps, "guidance": shot.guidance, **figures,
-            "core": of_core, "colour": round(right, 4), "psnr": measure_vae(pipe, native, every, device),
+            "core": of_core, "colour": round(right, 4),
+            "psnr": measure_vae(pipe, judge.vocabulary[::every], native, device),
             "floor": FLOORS["emoji-sd"],
             "native_px": native, "px": shot.size or native, "seconds": round(seconds, 1),
             "device": describe(device)}, drawn

@@ -8,7 +8,6 @@ checkpoint is left, ``--resume-shipped`` starts from the folder's weights and ke
 
 import argparse
 import json
-import random
 import signal
 from pathlib import Path
 
@@ -20,11 +19,12 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 
 from assets.make import glyphs
 from assets.make.autoencoder import signed
+from assets.make.captions import WORDS, Captions, tokens
 from assets.make.folders import furnish
 from assets.make.training import Run, describe, fast, in_batches, write_json
 
 FOLDER = Path("assets/models/emoji-clip")
-PX, WORDS = 64, 32  # the width of the pictures it sees; the most tokens a caption has
+PX = 64  # the width of the pictures it sees
 TOWER = {"num_hidden_layers": 4, "hidden_act": "quick_gelu"}
 
 
@@ -60,21 +60,16 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 
-def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """Token ids, (captions, WORDS)."""
-    return tokenizer(captions, padding="max_length", max_length=WORDS, truncation=True, return_tensors="pt").input_ids
-
-
-def roughened(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def roughened(pixels: torch.Tensor, generator: torch.Generator, noise: torch.Generator) -> torch.Tensor:
     """Pictures moved by up to 4 px, some blurred, some noisy: drawn pictures are never as clean as glyphs."""
     n = len(pixels)
     padded = F.pad(pixels, (4, 4, 4, 4), mode="replicate")
     top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
     moved = padded[:, :, top : top + PX, left : left + PX]
     blurred = F.interpolate(F.avg_pool2d(moved, 2), scale_factor=2.0, mode="bilinear")
-    share = torch.rand(n, 1, 1, 1, generator=generator) * (torch.rand(n, 1, 1, 1, generator=generator) < 0.4)
-    noise = torch.randn(moved.shape, generator=generator) * 0.1 * torch.rand(n, 1, 1, 1, generator=generator)
-    return torch.lerp(moved, blurred, share) + noise
+    some, share, loud = torch.rand(3, n, 1, 1, 1, generator=noise, device=noise.device)
+    grain = torch.randn(moved.shape, generator=noise, device=noise.device)
+    return torch.lerp(moved, blurred, share * (some < 0.4)) + 0.1 * loud * grain
 
 
 def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
@@ -89,7 +84,7 @@ def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
     return F.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
-def train(work: Path, vocabulary: list[glyphs.Glyph], *, minutes: float, seed: int, device: str,
+def train(work: Path, vocabulary: list[glyphs.Glyph], *, minutes: float, batch: int, seed: int, device: str,
           shipped: Path | None = None) -> tuple[CLIPModel, CLIPTokenizer, Run]:
     """Contrastive training; every batch holds each of its glyphs over two colours, so that both words must count.
 
@@ -106,20 +101,18 @@ def train(work: Path, vocabulary: list[glyphs.Glyph], *, minutes: float, seed: i
               device=device)
     if run.seconds >= run.budget:
         return model, tokenizer, run
-    data = torch.from_numpy(glyphs.pictures(vocabulary, PX, 3, seed))  # (glyphs, ways, colours, px, px, 3)
-    words = random.Random(seed + run.step)
-    names = list(glyphs.COLOURS)
-    half = min(96, len(vocabulary))
+    data = torch.from_numpy(glyphs.pictures(vocabulary, PX, 3, seed)).to(device)  # (glyphs, ways, colours, px, px, 3)
+    captions = Captions(vocabulary, tokenizer, seed=seed, device=device)
+    half = min(batch // 2, len(vocabulary))
     for _ in run.steps():
         which = torch.randperm(len(vocabulary), generator=run.generator)[:half].repeat(2)
         first = torch.randint(12, (half,), generator=run.generator)
         other = (first + torch.randint(1, 12, (half,), generator=run.generator)) % 12
         colours = torch.cat([first, other])
         way = torch.randint(3, (2 * half,), generator=run.generator)
-        captions = [glyphs.free_caption(vocabulary[g], names[c], words)
-                    for g, c in zip(which.tolist(), colours.tolist(), strict=True)]
-        pixels = roughened(signed(data[which, way, colours]), run.generator).to(device)
-        ids = tokens(tokenizer, captions).to(device)
+        which, colours, way = (chosen.to(device) for chosen in (which, colours, way))
+        pixels = roughened(signed(data[which, way, colours]), run.generator, run.noise)
+        ids = captions.pick(which, colours, run.generator)
         with fast(device):
             seen, read = image_features(model, pixels), text_features(model, ids)
             logits = seen @ read.T * model.logit_scale.exp().clamp(max=100)
@@ -152,6 +145,7 @@ def main() -> None:
     """The command."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--minutes", type=float, default=15, help="wall-clock budget, earlier runs counted in")
+    parse.add_argument("--batch", type=int, default=192, help="pictures a step, two of each glyph")
     parse.add_argument("--glyphs", type=int, default=0, help="only the first so many of the vocabulary; 0 is all")
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--resume-shipped", action="store_true", help="start from the weights in --out")
@@ -162,8 +156,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the checkpoint is kept
     vocabulary = glyphs.vocabulary()[: options.glyphs or None]
     shipped = options.out if options.resume_shipped else None
-    model, tokenizer, run = train(options.work, vocabulary, minutes=options.minutes, seed=options.seed,
-                                  device=options.device, shipped=shipped)
+    model, tokenizer, run = train(options.work, vocabulary, minutes=options.minutes, batch=options.batch,
+                                  seed=options.seed, device=options.device, shipped=shipped)
     stages = json.loads((shipped / "training.json").read_text())["stages"] if shipped else {}
     with run.averaged():
         model.eval()
@@ -171,7 +165,7 @@ def main() -> None:
     furnish(options.out, vocabulary)
     write_json(options.out / "training.json", {
         "command": "python -m assets.make.emoji_clip", "seed": options.seed, "minutes": options.minutes,
-        "glyphs": len(vocabulary), "device": describe(options.device),
+        "batch": options.batch, "glyphs": len(vocabulary), "device": describe(options.device),
         "stages": stages | {f"clip, {len(vocabulary)} glyphs": run.record()}})
 
 

@@ -8,7 +8,6 @@ Every stage resumes. Where no checkpoint is left, ``--resume-shipped`` starts th
 
 import argparse
 import json
-import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from assets.make import autoencoder, glyphs
+from assets.make.captions import EMPTY, Captions
 from assets.make.emoji_clip import FOLDER as CLIP
-from assets.make.emoji_clip import tokens
 from assets.make.folders import furnish
 from assets.make.training import Run, describe, fast, write_json
 from pruning.subject import fingerprint
 from pruning.types import digest
 
 FOLDER = Path("assets/models/emoji-sd")
-SMALL, NATIVE = 64, 96  # px
+SMALL, NATIVE = 64, 128  # px
 SCHEDULE = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
     "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
@@ -42,23 +41,21 @@ def build_unet() -> UNet2DConditionModel:
         layers_per_block=2, cross_attention_dim=192, attention_head_dim=(4, 8, 8, 8), norm_num_groups=8)
 
 
-def train_unet(run: Run, unet: UNet2DConditionModel, latents: torch.Tensor, vocabulary: list[glyphs.Glyph],
-               text: CLIPTextModel, tokenizer: CLIPTokenizer, *, batch: int, device: str) -> None:
-    """v-prediction with a terminal signal-to-noise ratio of zero; one caption in ten is empty.
+def train_unet(run: Run, unet: torch.nn.Module, latents: torch.Tensor, vocabulary: list[glyphs.Glyph],
+               text: CLIPTextModel, captions: Captions, *, batch: int, device: str) -> None:
+    """v-prediction with a terminal signal-to-noise ratio of zero; some captions are empty.
 
     ``latents`` are scaled, (glyphs, ways, colours, 4, h, w).
     """
     signal = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device)
-    words = random.Random(run.step)
-    names, often = list(glyphs.COLOURS), set(glyphs.core_emoji(often=True))
-    weights = torch.tensor([4.0 if glyph.emoji in often else 1.0 if glyph.core else 0.35 for glyph in vocabulary])
+    often = set(glyphs.core_emoji(often=True))
+    weights = torch.tensor([4.0 if glyph.emoji in often else 1.5 if glyph.core else 0.35 for glyph in vocabulary])
     for _ in run.steps():
         which = torch.multinomial(weights, batch, replacement=True, generator=run.generator)
         way, colours = (torch.randint(n, (batch,), generator=run.generator) for n in latents.shape[1:3])
-        captions = ["" if words.random() < 0.1 else glyphs.free_caption(vocabulary[g], names[c], words)
-                    for g, c in zip(which.tolist(), colours.tolist(), strict=True)]
-        clean = latents[which, way, colours].float().to(device, memory_format=torch.channels_last)
-        noise = torch.randn(clean.shape, generator=run.generator).to(clean)
+        which, way, colours = (chosen.to(device) for chosen in (which, way, colours))
+        clean = latents[which, way, colours].float().contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(clean.shape, generator=run.noise, device=device)
         spread = (torch.rand(1, generator=run.generator) + torch.arange(batch) / batch) % 1  # evenly over the steps
         step = (spread * 1000).long().to(device)
         level = signal[step].view(-1, 1, 1, 1)
@@ -66,7 +63,7 @@ def train_unet(run: Run, unet: UNet2DConditionModel, latents: torch.Tensor, voca
         wanted = level.sqrt() * noise - (1 - level).sqrt() * clean
         with fast(device):
             with torch.no_grad():
-                context = text(tokens(tokenizer, captions).to(device)).last_hidden_state
+                context = text(captions.pick(which, colours, run.generator, empty=EMPTY)).last_hidden_state
             drawn = unet(noisy, step, context).sample
         run.learn(F.mse_loss(drawn.float(), wanted))
 
@@ -98,8 +95,9 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--minutes", type=float, default=120, help="wall-clock budget, earlier runs counted in")
     parse.add_argument("--split", type=float, nargs=3, default=(0.18, 0.27, 0.55),
-                       help="shares of the budget: autoencoder, small pictures, native pictures")
-    parse.add_argument("--batch", type=int, default=16)
+                       help="shares of the budget: autoencoder, small pictures (0 leaves them out), native pictures")
+    parse.add_argument("--batch", type=int, default=16, help="more than fits a CPU's cache is slower there")
+    parse.add_argument("--compile", action="store_true", help="a minute of compiling first; pays on a GPU")
     parse.add_argument("--ways", type=int, default=1, help="placements of each glyph; one is learned soonest")
     parse.add_argument("--glyphs", type=int, default=0, help="only the first so many of the vocabulary; 0 is all")
     parse.add_argument("--seed", type=int, default=0)
@@ -116,12 +114,14 @@ def main() -> None:
 
     tokenizer = CLIPTokenizer.from_pretrained(options.clip)
     text = CLIPTextModel.from_pretrained(options.clip, dtype=torch.float32).to(device).eval()
+    captions = Captions(vocabulary, tokenizer, seed=seed, device=device)
     if options.resume_shipped:
         shipped = StableDiffusionPipeline.from_pretrained(options.out, torch_dtype=torch.float32)
         vae, unet = shipped.vae.to(device), shipped.unet
         stages = json.loads((options.out / "training.json").read_text())["stages"]
     else:
-        vae, run = autoencoder.train(options.work, vocabulary, px=NATIVE, minutes=minutes[0], seed=seed, device=device)
+        vae, run = autoencoder.train(options.work, vocabulary, px=NATIVE, minutes=minutes[0],
+                                     batch=min(64, options.batch), seed=seed, device=device)
         with torch.no_grad():
             torch._foreach_copy_(run.parameters, run.averages)
         torch.manual_seed(seed)
@@ -133,15 +133,17 @@ def main() -> None:
         vae.register_to_config(scaling_factor=round(1 / float(sample.float().std()), 5))
 
     for px, budget in ((SMALL, minutes[1]), (NATIVE, minutes[2])):
-        if px == SMALL and options.resume_shipped:
+        if not budget or (px == SMALL and options.resume_shipped):
             continue
         run = Run(options.work / f"unet-{'small' if px == SMALL else 'native'}.pt", {"unet": unet}, minutes=budget,
-                  rate=8e-4 if px == SMALL else 6e-4, seed=seed, device=device)
+                  rate=6e-4 if px == NATIVE and (options.resume_shipped or minutes[1]) else 8e-4, seed=seed,
+                  device=device)
         if px == SMALL and (options.work / "unet-native.pt").exists():
             stages[f"unet at {px} px, {len(vocabulary)} glyphs"] = run.record()
             continue
         encoded = remembered(options.work, vae, vocabulary, px=px, ways=options.ways, seed=seed, device=device)
-        train_unet(run, unet, encoded * vae.config.scaling_factor, vocabulary, text, tokenizer, batch=options.batch,
+        train_unet(run, torch.compile(unet, dynamic=False) if options.compile else unet,
+                   encoded.to(device) * vae.config.scaling_factor, vocabulary, text, captions, batch=options.batch,
                    device=device)
         stages[f"unet at {px} px, {len(vocabulary)} glyphs"] = run.record()
         with torch.no_grad():

@@ -5,12 +5,14 @@ Needs the Debian packages ``fonts-noto-color-emoji`` and ``unicode-cldr-core``, 
 
 import random
 import re
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 CLDR = Path("/usr/share/unicode/cldr/common")
@@ -63,6 +65,8 @@ def vocabulary() -> list[Glyph]:
     for path, package in ((files[0], "unicode-cldr-core"), (FONT, "fonts-noto-color-emoji")):
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; install it with: apt-get install {package}")
+    if not features.check("raqm"):  # sequences would be drawn as their parts, and flags and families be left out
+        raise FileNotFoundError("Pillow finds no libfribidi; install it with: apt-get install libfribidi0")
     names: dict[str, str] = {}
     tags: dict[str, tuple[str, ...]] = {}
     for node in (node for file in files for node in ElementTree.parse(file).iter("annotation")):
@@ -174,10 +178,16 @@ def placements(rng: random.Random, count: int) -> list[tuple[float, float, float
 def pictures(glyphs: list[Glyph], px: int, ways: int, seed: int) -> np.ndarray:
     """Every glyph in ``ways`` places over every colour: (glyphs, ways, colours, px, px, 3) uint8."""
     out = np.empty((len(glyphs), ways, len(COLOURS), px, px, 3), dtype=np.uint8)
-    for g, glyph in enumerate(glyphs):
-        cell = render(glyph.emoji)
-        for w, (scale, dx, dy) in enumerate(placements(random.Random(f"{seed}-{glyph.emoji}"), ways)):
-            placed = premultiplied(cell, px, scale, dx, dy)
-            for c, colour in enumerate(COLOURS):
-                out[g, w, c] = on_colour(placed, colour)
+    with ProcessPoolExecutor() as pool:
+        composed = pool.map(partial(compose, px=px, ways=ways, seed=seed), glyphs, chunksize=8)
+        for g, of_glyph in enumerate(composed):
+            out[g] = of_glyph
     return out
+
+
+def compose(glyph: Glyph, px: int, ways: int, seed: int) -> np.ndarray:
+    """One glyph in ``ways`` places over every colour: (ways, colours, px, px, 3) uint8."""
+    cell = render(glyph.emoji)
+    places = placements(random.Random(f"{seed}-{glyph.emoji}"), ways)
+    placed = [premultiplied(cell, px, *place) for place in places]
+    return np.stack([[on_colour(one, colour) for colour in COLOURS] for one in placed])

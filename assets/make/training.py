@@ -33,10 +33,12 @@ class Run:
         self.device, self.average_rate = device, average
         parameters = [p for network in networks.values() for p in network.parameters() if p.requires_grad]
         self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=decay, foreach=True)
+        how = {"fused" if device == "cuda" else "foreach": True}
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=decay, **how)
         self.averages = [p.detach().clone() for p in parameters]
         self.step, self.seconds, self.losses = 0, 0.0, []
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)  # of what is chosen
+        self.noise = torch.Generator(device).manual_seed(seed)  # of what is drawn where the networks are
         self.started: float | None = None
         if file.exists():
             self.restore()
@@ -55,7 +57,8 @@ class Run:
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.copy_(saved)
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())
+        self.noise.set_state(state["noise"].cpu())
 
     def keep(self) -> None:
         """Write the state beside the old one and swap them, so that a stop in between loses nothing."""
@@ -65,6 +68,7 @@ class Run:
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizer": self.optimizer.state_dict(), "averages": self.averages, "step": self.step,
             "seconds": self.seconds, "losses": self.losses, "generator": self.generator.get_state(),
+            "noise": self.noise.get_state(),
         }, part)
         os.replace(part, self.file)
 

@@ -18,9 +18,11 @@ from pruning.units.catalog import Catalog
 @dataclass(frozen=True)
 class Lamp:
     """The square of each weight, over the sum of the squares in its layer that are at least as large.
+    Sums are to a bin's width: they take in all squares of the weight's own bin, and a bin is 1/256 octave wide.
 
-    Within a layer it ranks like magnitude, so it differs where layers are ranked together. Nothing is sorted: squares
-    are counted in bins of 1/256 octave, and the sum is taken by whole bins.
+    Within a layer it ranks like magnitude, so it differs where layers are ranked together. Nothing is sorted, which
+    would take longer than all the rest. The largest weights of a layer share a bin with much of their sum, so theirs
+    may be half of the paper's score; at half of emoji-sd, 508 of 22 million weights go or stay otherwise for it.
     """
 
     paper: ClassVar = "arXiv:2010.07611"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
+from diffusers import DDPMPipeline, StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -297,3 +297,16 @@ def test_emoji_sd_is_made_continued_and_loads(workshop, material):
     assert {"sampler", "steps", "guidance", "top1", "top5", "colour", "psnr", "floor", "native_px"} <= set(measured)
     assert (measured["steps"], measured["prompts"], measured["native_px"]) == (1, 2, 128)
     assert sheet.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_emoji_ddpm_is_made_and_draws(workshop, material):
+    stage = make("emoji_ddpm", workshop, 1 / 6, "--glyphs", "2", "--batch", "2")["unet, 2 glyphs"]
+    assert stage["steps"] > 0
+    out = workshop / "out"
+    assert furnished(out) == [glyph.emoji for glyph in material[:2]]
+    assert sum(file.stat().st_size for file in out.rglob("*.safetensors")) < 15_000_000
+    pipe = DDPMPipeline.from_pretrained(out, torch_dtype=torch.float32)
+    drawn = pipe(2, generator=torch.Generator().manual_seed(0), num_inference_steps=1, output_type="np").images
+    assert drawn.shape == (2, 32, 32, 3)
+    assert not np.array_equal(*drawn)

@@ -153,7 +153,7 @@ def test_other_models_have_no_judge(source):
 
 def test_a_drawn_heart_is_read_as_a_heart(judge, heart):
     (reading,), (wrong,), (nothing,) = (judge.readings([picture], [prompt]) for picture, prompt in (
-        (heart, HEART), (heart, "pizza on a teal background"), (flat(128, 96), HEART)))
+        (heart, HEART), (heart, "pizza on a teal background"), (flat(128, 128), HEART)))
     assert reading.place == 1
     assert reading.cosine > 0.8
     assert wrong.place > 10
@@ -162,7 +162,7 @@ def test_a_drawn_heart_is_read_as_a_heart(judge, heart):
 
 
 def test_fit_is_a_table_of_cosines(judge, heart):
-    fit = judge.fit([heart, flat(128, 96)], [HEART, "pizza on a teal background", HEART])
+    fit = judge.fit([heart, flat(128, 128)], [HEART, "pizza on a teal background", HEART])
     assert fit.shape == (2, 3)
     assert torch.equal(fit[:, 0], fit[:, 2])
     assert fit.abs().max() <= 1
@@ -181,10 +181,10 @@ def test_a_prompt_does_not_compete_with_itself(judge, heart, change):
 
 @pytest.mark.parametrize(("prompts", "asked"), [((HEART, " "), (0, 1)), (("", HEART), (2, 3))])
 def test_each_picture_is_held_to_its_own_prompt(judge, heart, prompts, asked):
-    pictures = [heart if i in asked else flat(0, 96) for i in range(4)]
-    broken = [flat(128, 96) if i == asked[1] else picture for i, picture in enumerate(pictures)]
+    pictures = [heart if i in asked else flat(0, 128) for i in range(4)]
+    broken = [flat(128, 128) if i == asked[1] else picture for i, picture in enumerate(pictures)]
     quality = compared(drawn(*pictures), drawn(*broken), prompts, (0.0, 0.5), judge)
-    grey = judge.readings([flat(128, 96)], [HEART])[0]
+    grey = judge.readings([flat(128, 128)], [HEART])[0]
     fit = judge.readings([heart], [HEART])[0].cosine
     expected = {asked[0]: (1, 1), asked[1]: (1, grey.place)}
     assert quality.ranks == tuple(expected.get(i) for i in range(4))
@@ -194,7 +194,7 @@ def test_each_picture_is_held_to_its_own_prompt(judge, heart, prompts, asked):
 
 
 def test_retrieval_is_a_share_of_each_side(judge, heart):
-    grey = flat(128, 96)
+    grey = flat(128, 128)
     assert compared(drawn(heart), drawn(grey), (HEART,), (), judge).retrieval == (1.0, 0.0)
     assert compared(drawn(grey), drawn(heart), (HEART,), (), judge).retrieval == (0.0, 1.0)
 

@@ -252,8 +252,7 @@ class Page:
                            gr.HTML(plan=recipe.digest)]
             sent = apart
             trail = trail if trail[-1:] == (recipe,) else (*trail, recipe)[-REMEMBERED:]
-        family = "width" if width else request["units"]
-        return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[family]}</p>',
+        return [*figures, *shape, f'<p class="hint">{setup.EXPLAINED[request["units"]]}</p>',
                 gr.HTML(options=setup.PATTERN_OPTIONS, visible=nm), gr.Group(visible=not nm),
                 gr.HTML(options=setup.spread_options(request["units"], reasons), visible=not nm),
                 gr.Number(visible=setup.seeded(request["method"])),

@@ -17,7 +17,7 @@ from ui.address import PATTERNS
 from ui.controls import choice, option, slider
 
 FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
-INNER = (("width", "All three"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
+INNER = (("width", "Inside layers"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
 PATTERN_OPTIONS = [option(pattern, pattern) for pattern in PATTERNS]
 OF_OPTIONS = [option("units", "Units"), option("params", "Params"), option("macs", "MACs")]
 SOURCES = [option("", "Default"), option("bundled", "Bundled"), option("generated", "Drawn"), option("noise", "Noise")]
@@ -25,7 +25,11 @@ LOOKS = Calibration()
 EXPLAINED = {
     "weight": "Removed weights become zero. The file and the clock stay as they are unless a kernel skips zeros.",
     "nm": "Of each M neighbours along the input channels, N stay. Sparse tensor cores read 2:4.",
-    "width": "Units are cut out of every tensor they touch. The network really gets smaller.",
+    "width": "Heads, neurons and hidden channels are cut out of all that they touch. The network really gets smaller.",
+    "head": "Attention heads are cut out. The network really gets smaller.",
+    "neuron": "Neurons of feed-forward layers are cut out. The network really gets smaller.",
+    "channel": "Channels are cut out of every layer that writes or reads them: hidden ones, and those of the residual "
+               "streams between blocks. The network really gets smaller.",
 }
 OTHER = "other"
 

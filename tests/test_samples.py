@@ -322,14 +322,14 @@ def test_the_bundled_pictures_show_every_colour_and_are_small():
     assert sorted(colours[:12] * 2) == sorted(colours)
     assert len(set(colours)) == 12
     assert {file.name for file in folder.glob("*.png")} == set(listed)
-    assert all(Image.open(folder / name).size == (96, 96) for name in listed)
+    assert all(Image.open(folder / name).size == (128, 128) for name in listed)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
 
 
 def test_the_bundled_pictures_are_made_again_by_one_command():
     from assets.make import calibration
     try:
-        made = calibration.pictures(96)
+        made = calibration.pictures(128)
     except FileNotFoundError as missing:
         if os.environ.get("CI") == "true":
             raise

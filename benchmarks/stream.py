@@ -2,7 +2,8 @@
 
 What only looks at the weights is held against a plain read of all parameters, what writes new ones against a plain
 clone. Extra memory is a share of the weights' bytes, beside what is written. A model's trace and digest, taken once for
-all, are known already. Wanda's inputs are those of two random pictures at two noise levels.
+all, are known already. Wanda's inputs are those of two random pictures at two noise levels; the activations of a
+single call take memory, too, whoever makes it.
 
 python -m benchmarks.stream
 """
@@ -13,6 +14,8 @@ from typing import Any
 import pruning
 from benchmarks.spent import Spent, clone, extra, in_turn, read, seconds
 from benchmarks.table import publish
+from pruning import samples
+from pruning.subject import subject
 
 REPEATS = 3
 SHOWN = pruning.Calibration(source="noise", samples=2)
@@ -28,8 +31,10 @@ def main() -> None:
     """Each work a few times, in turn."""
     net = pruning.load("sd-1.5", weights="random").unet
     pruning.plan(net, ratio=0.5)  # traces, and takes the digest
+    call = samples.calls(subject(net), samples.settled(subject(net), SHOWN))[0]
+    asked = Spent.on(lambda net: samples.answer(net, call), net)
     looked = Spent.on(WORKS["wanda, scores"], net)
-    taken = {"wanda, inputs and scores": [looked],
+    taken = {"one call of the network alone": [asked], "wanda, inputs and scores": [looked],
              **in_turn({name: (work, lambda: net) for name, work in WORKS.items()}, REPEATS)}
     count, rows = sum(tensor.numel() for tensor in net.parameters()), []
     for name, spent in taken.items():

@@ -536,6 +536,7 @@ def test_suggesting_can_be_stopped_and_everything_stays(open_page):
     page.locator("#stop-looking").click()
     page.wait_for_selector("#stop-looking", state="hidden")
     page.get_by_text("Stopped; nothing was changed.").wait_for()
+    settled(page)
     assert page.locator("#importance .own-ratio").count() == 0
     assert page.locator("#achieved .row[data-name=units] .figure").inner_text() == figure
 

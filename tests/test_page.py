@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import weakref
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -604,3 +605,27 @@ def test_a_public_page_looks_at_no_folder_and_not_for_long(monkeypatch, looks):
     monkeypatch.setattr(device, "PUBLIC", True)
     with pytest.raises(Refused, match="its own samples, 64 at most"):
         device.recipe("emoji-sd", method="wanda", ratio=0.5, calibration=looks)
+
+
+def test_what_is_known_does_not_wait_for_what_somebody_else_computes():
+    wanted, found = device.recipe("emoji-sd", ratio=0.3), []
+    device.plan(wanted)
+    with device.LOCK:  # as long work of another visitor holds it
+        other = threading.Thread(target=lambda: found.extend(
+            [device.plan(wanted), device.outlook(replace(wanted, ratio=0.6))]), daemon=True)
+        other.start()
+        other.join(30)
+        assert len(found) == 2
+    assert found[1].totals.units == pytest.approx(0.6, abs=0.001)
+
+
+def test_a_link_leaves_out_more_ratios_of_layers_than_it_can_hold(parts, monkeypatch):
+    """All else stays in it."""
+    own = (("mid_block.resnets.0.conv1", 0.5), ("mid_block.resnets.0.conv2", 0.7))
+    ask = ("importance", "", *SHOT.values(), *on("emoji-sd", own=own, ratio=40))
+    whole = parts.query(*ask)
+    monkeypatch.setattr(page, "LINKED", 1)
+    shorter = parts.query(*ask)
+    assert all(name in whole and name not in shorter for name, _ in own)
+    assert "ratio=0.4" in shorter
+    assert "tab=importance" in shorter

@@ -105,7 +105,7 @@ def fitting(looked_at: Subject, given: Mapping[str, tuple[str, ...]]) -> None:
     """Refuse globs that fit no layer of the component, whatever units are asked for: a slip that would go unseen."""
     if not any(given.values()):
         return
-    layers = {site.module for units in ("weight", "width") for site in find(looked_at.net, units)}
+    layers = {site.module for units in ("weight", "width", "channel") for site in find(looked_at.net, units)}
     for name, globs_ in given.items():
         for glob in globs_ if layers else ():
             if glob not in layers and not any(fnmatchcase(layer, glob) for layer in layers):

@@ -11,6 +11,7 @@ from torch import nn
 
 import pruning
 from benchmarks import width
+from pruning import planning
 from pruning.costs import on_meta
 from pruning.models import ARCHITECTURES
 from pruning.spread import protected
@@ -290,3 +291,12 @@ def test_real_architectures_have_streams(slug):
         for member in site.members:
             for index in member.indices(torch.arange(site.units)).tolist():
                 assert owners.setdefault((member.tensor, member.axis, index), site.name) == site.name
+
+
+def test_every_layer_of_the_list_may_have_a_ratio_of_its_own(tiny):
+    """The inside of the time embedding among them, which is no layer of single weights or of width."""
+    modules = {site.module for site in pruning.score(tiny, "magnitude", units="channel").catalog}
+    assert "time_embedding" in modules
+    for module in modules:
+        asked = planning.request(tiny, ratio=0.5, units="channel", overrides={module: 0.25})
+        assert asked.overrides == ((module, 0.25),)

@@ -178,9 +178,16 @@ def looking(wanted: Recipe) -> Generator[Looked, None, None]:
         taken = yield from stepwise(planning.scoring(pipeline(wanted.model), wanted))
         SCORES.get_or(wanted.scoring, lambda: (taken, taken.nbytes))
     if not known(wanted):
-        looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
-        found = yield from stepwise(sensitivity.measuring(looked_at, wanted, scores(wanted)))
-        MISSED.get_or(trying(wanted), lambda: (found, 200 * len(found.errors)))
+        yield from _tried(wanted)
+
+
+def _tried(wanted: Recipe) -> Generator[Looked, None, None]:
+    """Prune one layer at a time at the recipe's own ratio. What was found at another stays until this is done."""
+    looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
+    found = yield from stepwise(sensitivity.measuring(looked_at, wanted, scores(wanted)))
+    for cache in (MISSED, TABLES):
+        cache.drop(lambda key: trying(key) == trying(wanted))
+    MISSED.get_or(trying(wanted), lambda: (found, 200 * len(found.errors)))
 
 
 def stepwise(work: Generator[Looked, None, T]) -> Generator[Looked, None, T]:
@@ -195,21 +202,19 @@ def stepwise(work: Generator[Looked, None, T]) -> Generator[Looked, None, T]:
 
 
 def tried_anew(wanted: Recipe) -> Iterator[Looked]:
-    """Prune one layer at a time at the recipe's own ratio, unless that is what has been done."""
-    found = MISSED.look(trying(wanted))
-    if found is not None and found.ratio != wanted.ratio:
-        for cache in (MISSED, TABLES):
-            cache.drop(lambda key: trying(key) == trying(wanted))
+    """Try every layer at the recipe's own ratio, unless that is what has been done."""
     yield from looking(wanted)
+    if MISSED.look(trying(wanted)).ratio != wanted.ratio:
+        yield from _tried(wanted)
 
 
 def settled(wanted: Recipe) -> Recipe:
     """A recipe with the ratios that a spread by sensitivity comes to; any other as it is."""
     if wanted.spread != "sensitivity":
         return wanted
-    if not known(wanted):
+    while (found := MISSED.look(trying(wanted))) is None:
         drained(looking(wanted))
-    return MISSED.look(trying(wanted)).divided(wanted, scores(wanted))
+    return found.divided(wanted, scores(wanted))
 
 
 def agreement(wanted: Recipe, method: str) -> Generator[Looked, None, dict[str, Overlap]]:

@@ -1,7 +1,7 @@
 """Calls of a component: those that a settled calibration stands for. Everything is drawn from its seed, on the CPU."""
 
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning import images, pictures
+from pruning import canvas, images, pictures
 from pruning.costs import arguments
 from pruning.subject import DENOISERS, Subject
 from pruning.types import Calibration
@@ -36,20 +36,44 @@ Calls = Generator[Looked, None, list[Call]]
 # Of a denoiser, a text encoder, a decoder, and of any component whose arguments are known.
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Clean samples, what a denoiser is told of each, and the schedule that makes them noisy."""
+
+    clean: Tensor  # (n, channels, h, w) float32 on the CPU
+    told: canvas.Told  # (n, ...) each
+    schedule: Any
+
+    def at(self, net: nn.Module, rows: Sequence[int], steps: Tensor, noise: Tensor) -> Call:
+        """Some of the samples, each at a timestep of its own, (rows,), with its own noise, (rows, ...), as one call."""
+        clean, device = self.clean[list(rows)], place(net)[0]
+        inputs = {"sample": self.schedule.add_noise(clean, noise, steps), "timestep": steps,
+                  **{name: value[list(rows)] for name, value in self.told.items()}}
+        target = _target(self.schedule, clean, noise, steps).to(device)
+        return Call(_placed(inputs, net), float(steps.float().mean()) / self.schedule.config.num_train_timesteps,
+                    target)
+
+
+@torch.no_grad()
+def showing(subject: Subject, calibration: Calibration, empty: bool = False) -> Generator[Looked, None, Shown]:
+    """A calibration's samples. With ``empty`` each comes once more, in the second half, as if without a prompt."""
+    latents = yield from _latents(subject, calibration)
+    captions = _captions(subject, calibration)
+    around = canvas.drawing(subject.pipe)
+    told = around.captioned([*captions, *([""] * len(captions) if empty else [])])
+    return Shown(torch.cat(latents * (2 if empty else 1)), told, images.scheduler(subject.pipe, "ddim"))
+
+
 def noised(subject: Subject, calibration: Calibration) -> Calls:
     """Pictures at their noise levels. Every sample has noise of its own, and pictures come in turn."""
-    latents = yield from _latents(subject, calibration)
-    shown = list(zip(_captions(subject, calibration), latents, strict=True))
-    schedule, draw, made = images.scheduler(subject.pipe, "ddim"), _generator(calibration), []
-    contexts = _contexts(subject.pipe, [*(caption for caption, _ in shown), ""])
+    guided = calibration.guidance > 1
+    shown = yield from showing(subject, calibration, empty=guided)
+    draw, made = _generator(calibration), []
+    count = len(shown.clean) // (2 if guided else 1)
     for i, t in enumerate(_timesteps(subject, calibration)):
-        (caption, clean), step = shown[i % len(shown)], torch.tensor([t])
-        noise = torch.randn(clean.shape, generator=draw)
-        noisy = schedule.add_noise(clean, noise, step)
-        target = _target(schedule, clean, noise, step).to(place(subject.net)[0])
-        for words in (caption, "") if calibration.guidance > 1 else (caption,):
-            inputs = {"sample": noisy, "timestep": step, "encoder_hidden_states": contexts[words]}
-            made.append(Call(_placed(inputs, subject.net), t / levels(subject), target))
+        noise = torch.randn(shown.clean[:1].shape, generator=draw)
+        for row in (i % count, i % count + count) if guided else (i % count,):
+            made.append(shown.at(subject.net, [row], torch.tensor([t]), noise))
     return made
 
 
@@ -137,6 +161,8 @@ def _captions(subject: Subject, calibration: Calibration) -> list[str]:
         return [caption for _, caption in pictured(subject, calibration)]
     own = pictures.shipped(subject.pipe)
     usual = [caption for _, caption in pictures.captioned(own)] if own else PROMPTS
+    if not canvas.drawing(subject.pipe).prompted:
+        return [""] * calibration.samples
     return list(calibration.prompts or usual)[: calibration.samples]
 
 
@@ -145,12 +171,6 @@ def _latents(subject: Subject, calibration: Calibration) -> pictures.Latents:
     if calibration.source == "generated":
         return pictures.drawing(subject.pipe, _captions(subject, calibration), calibration.seed, calibration.guidance)
     return pictures.encoding(subject.pipe, [file for file, _ in pictured(subject, calibration)])
-
-
-@torch.no_grad()
-def _contexts(pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
-    """Each prompt as the denoiser reads it, (1, tokens, width)."""
-    return {prompt: pipe.encode_prompt(prompt, pipe.unet.device, 1, False)[0] for prompt in dict.fromkeys(prompts)}
 
 
 def _timesteps(subject: Subject, calibration: Calibration) -> list[int]:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, supported_activities
 
+from pruning import canvas
 from pruning.errors import Refused
 from pruning.images import Run
 from pruning.sparse import Ran, running
@@ -29,6 +30,7 @@ Interval = tuple[float, float, float]  # (median, low, high), 95 % bootstrap of 
 
 MOST = 100  # runs a side
 BETWEEN = "between operators"
+ORDER = ("text_encoder", "step", "denoiser", "vae.decoder", "picture")
 HEAVY = ("conv", "mm", "flash", "attention")  # mm, addmm and bmm among them; a linear layer is one of these
 
 
@@ -56,11 +58,12 @@ class Timed:
 class Measured:
     """Milliseconds per denoising step of both sides and their ratio, as in ``Timed``; then every part of a drawing.
 
-    ``parts`` are ``text_encoder``, ``step`` (the denoiser's call, median of a run), ``denoiser`` (all of its calls),
-    ``vae.decoder`` and ``picture`` (end to end, all that is between them included). ``kernels`` is the share of a
-    dense step inside convolution, linear and attention kernels, ``between`` the share outside all operators (Python,
-    and a GPU that waits for it), which no pruning shortens; both None where that cannot be told. ``sparse`` says of
-    each component of the pruned side with an N:M step how many layers ran sparse kernels, and why the others did not.
+    ``parts`` are those that the pipeline has of ``text_encoder``, ``step`` (the denoiser's call, median of a run),
+    ``denoiser`` (all of its calls), ``vae.decoder`` and ``picture`` (end to end, all that is between them included).
+    ``kernels`` is the share of a dense step inside convolution, linear and attention kernels, ``between`` the share
+    outside all operators (Python, and a GPU that waits for it), which no pruning shortens; both None where that cannot
+    be told. ``sparse`` says of each component of the pruned side with an N:M step how many layers ran sparse kernels,
+    and why the others did not.
     """
 
     dense: Interval
@@ -133,15 +136,18 @@ def check(dense: Any, pruned: Any, repeats: int) -> None:
 @torch.no_grad()
 def drawing(pipe: Any, shot: Shot, side: str) -> dict[str, float]:
     """Draw once: the milliseconds of each part, from the prompt to the finished pictures."""
+    others = [name for name in canvas.drawing(pipe).parts if name != "unet"]
     before = time.perf_counter()
-    with clocked(pipe.text_encoder) as encoding, clocked(pipe.vae.decoder) as decoding:
+    with ExitStack() as stack:
+        parts = {name: stack.enter_context(clocked(subject(pipe, name).net)) for name in others}
         run = Run(pipe, shot, side)
         for index in range(len(run.scheduler.timesteps)):
             run.step(index)
-        pixels = pipe.vae.decode(run.latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
-    pipe.image_processor.postprocess(pixels, output_type="pil")
-    return {"text_encoder": sum(encoding), "step": float(np.median(run.ms)), "denoiser": sum(run.ms),
-            "vae.decoder": sum(decoding), "picture": (time.perf_counter() - before) * 1000}
+        run.pictures()
+    whole = (time.perf_counter() - before) * 1000
+    found = {name: sum(calls) for name, calls in parts.items()} | {
+        "step": float(np.median(run.ms)), "denoiser": sum(run.ms), "picture": whole}
+    return {name: found[name] for name in ORDER if name in found}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pruning import canvas
 from pruning.errors import Refused
 from pruning.subject import fingerprint, subject
 from pruning.types import Shot
@@ -59,22 +60,20 @@ Event = Stepped | Drawn
 class Run:
     """One drawing by one pipeline: the pipeline's own parts, with a scheduler of its own.
 
-    It follows ``diffusers.StableDiffusionPipeline.__call__``, and a test holds it to the same pictures bit for bit.
+    It follows the ``__call__`` of diffusers' pipelines, and a test holds it to the same pictures bit for bit.
     """
 
     @torch.no_grad()
     def __init__(self, pipe: Any, shot: Shot, side: str = "dense") -> None:
-        check(pipe)
+        self.canvas = canvas.drawing(pipe)
         self.pipe, self.shot, self.side = pipe, shot, side
         self.device, self.dtype = pipe.unet.device, pipe.unet.dtype
         self.scheduler = scheduler(pipe, shot.sampler)
         self.scheduler.set_timesteps(shot.steps, device=self.device)
-        self.guided = shot.guidance > 1
-        count = len(shot.prompts) * shot.images
-        positive, negative = pipe.encode_prompt(list(shot.prompts), self.device, shot.images, self.guided,
-                                                [shot.negative] * len(shot.prompts))
-        self.context = torch.cat([negative, positive]) if self.guided else positive
-        self.latents = starts(pipe, shot, count).to(self.device, self.dtype) * self.scheduler.init_noise_sigma
+        self.guided = self.canvas.prompted and shot.guidance > 1
+        self.told = self.canvas.told(shot)
+        noise = starts(pipe, shot, len(shot.prompts) * shot.images).to(self.device, self.dtype)
+        self.latents = noise * self.scheduler.init_noise_sigma
         self.ms: list[float] = []
 
     @torch.no_grad()
@@ -85,7 +84,7 @@ class Run:
         doubled = self.scheduler.scale_model_input(doubled, t)
         self._wait()
         before = time.perf_counter()
-        noise = self.pipe.unet(doubled, t, encoder_hidden_states=self.context, return_dict=False)[0]
+        noise = self.pipe.unet(doubled, t, **self.told, return_dict=False)[0]
         self._wait()
         self.ms.append((time.perf_counter() - before) * 1000)
         if self.guided:
@@ -97,32 +96,23 @@ class Run:
     @torch.no_grad()
     def finish(self) -> Drawn:
         """Decode, and read off the model what it is."""
-        vae = self.pipe.vae
-        pixels = vae.decode(self.latents / vae.config.scaling_factor, return_dict=False)[0]
-        images = self.pipe.image_processor.postprocess(pixels, output_type="pil")
-        return Drawn(self.side, tuple(images), tuple(self.ms), origin(self.pipe), self.latents)
+        return Drawn(self.side, self.pictures(), tuple(self.ms), origin(self.pipe), self.latents)
+
+    @torch.no_grad()
+    def pictures(self) -> tuple[Image.Image, ...]:
+        """The latents as they are, as pictures."""
+        values = (self.canvas.pixels(self.latents) * 0.5 + 0.5).clamp(0, 1)
+        bytes_ = (values.movedim(1, -1).float().cpu() * 255).round().byte().numpy()
+        return tuple(map(Image.fromarray, bytes_))
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
 
-def check(pipe: Any) -> None:
-    """Refuse a pipeline that cannot draw; the sentence says why."""
-    if not any(kind.__name__ == "StableDiffusionPipeline" for kind in type(pipe).__mro__):
-        raise Refused(f"Drawing with {type(pipe).__name__} is not part of this version.",
-                      "StableDiffusionPipeline draws; other pipelines can be planned and pruned.")
-    if lacking := [name for name in ("text_encoder", "tokenizer", "vae") if getattr(pipe, name) is None]:
-        raise Refused(f"This pipeline cannot draw: it has no {', '.join(lacking)}.",
-                      "It can be planned, pruned and counted; to draw, load a whole model.")
-    if pipe.unet.device.type == "meta":
-        raise Refused("This model has shapes and no weights, so it cannot draw.",
-                      'Load it with weights="trained" or weights="random".')
-
-
 def origin(pipe: Any) -> Origin:
     """The fingerprint and the counts of everything that draws: denoiser, text encoder, decoder."""
-    parts = [subject(pipe, name).net for name in ("unet", "text_encoder", "vae.decoder")]
+    parts = [subject(pipe, name).net for name in canvas.drawing(pipe).parts]
     state = [p for part in parts for p in part.parameters()]
     zeros = sum(int(p.numel() - torch.count_nonzero(p)) for p in state)
     prints = sha256("".join(fingerprint(part)[1] for part in parts).encode()).hexdigest()[:16]
@@ -144,11 +134,11 @@ def scheduler(pipe: Any, sampler: str) -> Any:
 
 def starts(pipe: Any, shot: Shot, count: int) -> Tensor:
     """The noise that pictures begin with, (count, channels, h, w): picture i from seed + i, drawn on the CPU."""
-    factor = pipe.vae_scale_factor
+    factor, config = canvas.drawing(pipe).factor, pipe.unet.config
     if shot.size is not None and (shot.size < factor or shot.size % factor):
         raise Refused(f"A picture cannot be {shot.size} px wide.", f"Choose a multiple of {factor}.")
-    side = shot.size // factor if shot.size else pipe.unet.config.sample_size
-    shape = (1, pipe.unet.config.in_channels, side, side)
+    side = shot.size // factor if shot.size else config.sample_size
+    shape = (1, config.in_channels, side, side)
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(shot.seed + i)) for i in range(count)])
 
 
@@ -185,13 +175,5 @@ class Preview:
 
 @torch.no_grad()
 def preview_of(pipe: Any) -> Preview:
-    """Fit the map: decode a few smooth random latents, pool the pixels to the latents' size, solve least squares."""
-    vae, gen = pipe.vae, torch.Generator().manual_seed(0)
-    channels, side = vae.config.latent_channels, 16
-    coarse = torch.randn(24, channels, 4, 4, generator=gen) / vae.config.scaling_factor
-    latents = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear").to(vae.device, vae.dtype)
-    pixels = vae.decode(latents, return_dict=False)[0].float().cpu() / 2 + 0.5
-    pooled = torch.nn.functional.adaptive_avg_pool2d(pixels.clamp(0, 1), side)
-    inputs = latents.float().cpu().movedim(1, -1).reshape(-1, channels) * vae.config.scaling_factor
-    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)
-    return Preview(torch.linalg.lstsq(inputs, pooled.movedim(1, -1).reshape(-1, 3)).solution)
+    """The map of a pipeline's own colours."""
+    return Preview(canvas.drawing(pipe).colours())

@@ -5,11 +5,12 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pruning import images
+from pruning import canvas, images
 from pruning.errors import Refused
 from pruning.subject import source_of
 from pruning.types import Shot
@@ -61,21 +62,16 @@ def opened(file: Path, side: int) -> Image.Image:
 
 
 def encoding(pipe: Any, files: Sequence[Path]) -> Latents:
-    """Pictures as the means of their latents."""
-    side = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    """Pictures as the means of their latents; as they are, where the denoiser sees pixels."""
+    around = canvas.drawing(pipe)
+    side = pipe.unet.config.sample_size * around.factor
     latents: list[Tensor] = []
     for start in range(0, len(files), AT_ONCE):
-        some = [opened(file, side) for file in files[start : start + AT_ONCE]]
-        latents += encoded(pipe.vae, pipe.image_processor.preprocess(some)).split(1)
+        some = np.stack([np.asarray(opened(file, side)) for file in files[start : start + AT_ONCE]])
+        with torch.no_grad():
+            latents += around.latents(torch.from_numpy(some).movedim(-1, 1).float() / 255 * 2 - 1).split(1)
         yield Looked(len(latents), len(files), "encoding pictures")
     return latents
-
-
-@torch.no_grad()
-def encoded(vae: Any, values: Tensor) -> Tensor:
-    """Values of -1 to 1, (n, 3, height, width), as latents on the denoiser's scale, float32 on the CPU."""
-    means = vae.encode(values.to(vae.device, vae.dtype)).latent_dist.mean.float().cpu()
-    return (means - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
 
 
 @torch.no_grad()
@@ -86,7 +82,10 @@ def decodable(vae: Any, latents: Tensor) -> Tensor:
 
 
 def drawing(pipe: Any, prompts: Sequence[str], seed: int, guidance: float) -> Latents:
-    """What the model itself draws, one picture a prompt: 20 DDIM steps at the guidance when that is above 1, else 3."""
+    """What the model itself draws, one picture a prompt: 20 DDIM steps at the guidance when that is above 1, else 3.
+
+    A model that takes no prompt draws one picture for each all the same.
+    """
     latents: list[Tensor] = []
     for start in range(0, len(prompts), AT_ONCE):
         some = tuple(prompts[start : start + AT_ONCE])

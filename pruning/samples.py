@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning import pictures
+from pruning import canvas, pictures
 from pruning.call import (
     Call,
     Calls,
@@ -63,10 +63,9 @@ def sources(subject: Subject) -> list[str]:
 
 
 def drawable(pipe: Any) -> bool:
-    """Whether a pipeline can be shown pictures and prompts: it is of the kind that draws, and whole."""
-    return (any(kind.__name__ == "StableDiffusionPipeline" for kind in type(pipe).__mro__)
-            and all(getattr(pipe, name, None) is not None for name in ("unet", "text_encoder", "tokenizer", "vae"))
-            and isinstance(pipe.unet.config.sample_size, int))
+    """Whether a pipeline can be shown pictures: it is of a kind that draws, and whole."""
+    around = canvas.of(pipe)
+    return around is not None and not canvas.lacking(around) and isinstance(pipe.unet.config.sample_size, int)
 
 
 def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
@@ -117,6 +116,9 @@ def _check_source(subject: Subject, calibration: Calibration) -> None:
     if source == "bundled" and calibration.prompts:
         raise Refused("The bundled pictures have captions of their own.",
                       'Leave the prompts out, or choose source="generated".')
+    around = canvas.of(subject.pipe)
+    if around and not around.prompted and (calibration.prompts or calibration.guidance > 1):
+        raise Refused("This model takes no prompts, and nothing guides it.", "Leave both out of the calibration.")
     if source == "noise" and (calibration.prompts or calibration.guidance > 1):
         raise Refused("Random inputs have no prompts and no guidance.", "Leave both out.")
 
@@ -149,7 +151,7 @@ def making(subject: Subject, calibration: Calibration) -> Calls:
 def mark(subject: Subject, calibration: Calibration) -> tuple:
     """What stands for a component and everything that its calls are made of, for caches."""
     parts = () if calibration.source == "noise" else MAKERS[subject.component][1]
-    nets = [subject.net, *(getattr(subject.pipe, name) for name in parts)]
+    nets = [subject.net, *(net for name in parts if (net := getattr(subject.pipe, name, None)) is not None)]
     files = [(str(file), file.stat().st_mtime_ns) for picture, _ in pictured(subject, calibration)
              for file in (picture, picture.with_suffix(".txt")) if file.exists()]
     config = getattr(getattr(subject.pipe, "scheduler", None), "config", {})

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import same, state
-from diffusers import DDIMPipeline, DDIMScheduler, StableDiffusionPipeline, UNet2DModel
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DModel,
+)
 
 import pruning
+from pruning import canvas
 from pruning.images import SAMPLERS, Drawn, Preview, Stepped, draw, draw_pair, origin, preview_of, scheduler, starts
 
 SHOT = pruning.Shot("a b", steps=3, seed=4)
@@ -191,7 +199,7 @@ def test_a_preview_finds_the_map_of_a_linear_decoder():
 
     config = SimpleNamespace(latent_channels=2, scaling_factor=0.5)
     vae = SimpleNamespace(config=config, device="cpu", dtype=torch.float32, decode=decode)
-    assert torch.allclose(preview_of(SimpleNamespace(vae=vae)).weight, true, atol=1e-5)
+    assert torch.allclose(canvas.Prompted(SimpleNamespace(vae=vae)).colours(), true, atol=1e-5)
 
 
 @pytest.mark.parametrize(("values", "words"), [({"sampler": "plms"}, "There are ddim"), ({"size": 15}, "multiple of 2"),
@@ -209,8 +217,40 @@ def test_shots_that_nothing_can_draw_are_refused(values):
         pruning.Shot(**values)
 
 
-def test_other_pipelines_are_refused():
-    unet = UNet2DModel(sample_size=8, block_out_channels=(8,), norm_num_groups=4, down_block_types=("DownBlock2D",),
-                       up_block_types=("UpBlock2D",), layers_per_block=1, add_attention=False)
+@pytest.fixture(scope="module")
+def unprompted():
+    """A pipeline that takes no prompt, with pictures of 16 x 16."""
+    torch.manual_seed(0)
+    net = UNet2DModel(sample_size=16, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1,
+                      down_block_types=("DownBlock2D", "AttnDownBlock2D"), attention_head_dim=8,
+                      up_block_types=("AttnUpBlock2D", "UpBlock2D"))
+    return DDPMPipeline(net.eval(), DDPMScheduler())
+
+
+def test_pictures_without_a_prompt_are_those_of_diffusers(unprompted):
+    shot = pruning.Shot(seed=4, images=2, steps=5, guidance=7)  # there is nothing to guide
+    done = drawn(pruning.generate(unprompted, shot))["dense"]
+    stock = DDIMPipeline(unprompted.unet, DDIMScheduler.from_config(unprompted.scheduler.config))
+    stock.set_progress_bar_config(disable=True)
+    noise = [torch.Generator().manual_seed(shot.seed + i) for i in range(2)]
+    images = stock(2, noise, num_inference_steps=5).images
+    assert np.array_equal(pixels(done.images), pixels(images))
+    assert pixels(images).shape == (2, 16, 16, 3)
+    assert pixels(images).std() > 1
+
+
+def test_a_preview_without_an_autoencoder_is_the_picture(unprompted):
+    done = drawn(pruning.generate(unprompted, pruning.Shot(steps=3)))["dense"]
+    seen = preview_of(unprompted).image(done.latents[0])
+    assert np.abs(pixels([seen]).astype(int) - pixels(done.images)).max() <= 1
+
+
+def test_a_prompt_that_would_go_unheard_is_refused(unprompted):
+    for shot in (pruning.Shot("a cat"), pruning.Shot(negative="a cat")):
+        with pytest.raises(pruning.Refused, match="it takes no prompt"):
+            list(pruning.generate(unprompted, shot))
+
+
+def test_other_pipelines_are_refused(unprompted):
     with pytest.raises(pruning.Refused, match="DDIMPipeline is not part of this version"):
-        list(pruning.generate(DDIMPipeline(unet, DDIMScheduler()), SHOT))
+        list(pruning.generate(DDIMPipeline(unprompted.unet, DDIMScheduler()), SHOT))

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import pipeline
@@ -19,7 +20,7 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from pruning import call, pictures, samples
+from pruning import call, canvas, pictures, samples
 from pruning.errors import Refused
 from pruning.images import draw
 from pruning.subject import fingerprint, remember, subject
@@ -62,7 +63,7 @@ def with_schedule(pipe, **changes):
 def encoded(tiny, folder):
     """The pictures' latents, one after the other."""
     opened = [pictures.opened(folder / f"{i}.png", 32) for i in range(3)]
-    return pictures.encoded(tiny.vae, tiny.image_processor.preprocess(opened))
+    return canvas.of(tiny).latents(tiny.image_processor.preprocess(opened)).detach()
 
 
 # Pictures at their noise levels.
@@ -216,15 +217,46 @@ def test_every_kind_of_input_is_filled():
     assert answer.shape[1] == 2 * one.target.shape[1]  # DiT's variances follow
 
 
-def test_a_pipeline_without_prompts_is_shown_noise():
+@pytest.fixture
+def unprompted():
+    """A pipeline that takes no prompts, of 8 x 8 pixels and 100 timesteps."""
     torch.manual_seed(0)
     net = UNet2DModel(sample_size=8, block_out_channels=(16, 16), down_block_types=("DownBlock2D",) * 2,
                       up_block_types=("UpBlock2D",) * 2, norm_num_groups=8, layers_per_block=1)
-    looked_at = subject(DDPMPipeline(net.eval(), DDPMScheduler(num_train_timesteps=100)))
-    assert samples.sources(looked_at) == ["noise"]
+    return subject(DDPMPipeline(net.eval(), DDPMScheduler(num_train_timesteps=100)))
+
+
+def test_a_pipeline_without_prompts_is_shown_noise(unprompted):
+    looked_at = unprompted
+    assert samples.sources(looked_at) == ["generated", "noise"]
     calls = samples.calls(looked_at, samples.settled(looked_at, Calibration(samples=2, source="noise")))
     assert [int(one.inputs["timestep"]) for one in calls] == [25, 75]
     assert samples.answer(looked_at.net, calls[0]).shape == (1, 3, 8, 8)
+
+
+def test_a_pipeline_without_prompts_is_shown_pixels_of_a_folder(unprompted, album):
+    looked_at = unprompted
+    clean = torch.stack([torch.from_numpy(np.array(pictures.opened(album / f"{i}.png", 8))) for i in range(3)])
+    clean = clean.movedim(-1, 1).float() / 255 * 2 - 1
+    asked = samples.settled(looked_at, Calibration(samples=4, source=str(album)))
+    calls = samples.calls(looked_at, asked)
+    for i, one in enumerate(calls):  # the target is the noise: taken away, the picture is left
+        assert set(one.inputs) == {"sample", "timestep"}
+        signal = looked_at.pipe.scheduler.alphas_cumprod[int(one.inputs["timestep"])]
+        back = (one.inputs["sample"] - (1 - signal).sqrt() * one.target) / signal.sqrt()
+        assert torch.allclose(back[0], clean[i % 3], atol=1e-3)
+
+
+def test_a_pipeline_without_prompts_draws_for_itself(unprompted):
+    looked_at = unprompted
+    calls = samples.calls(looked_at, samples.settled(looked_at, Calibration(samples=3, source="generated")))
+    assert [one.inputs["sample"].shape for one in calls] == [(1, 3, 8, 8)] * 3
+
+
+@pytest.mark.parametrize("changes", [{"prompts": ("a cat",)}, {"guidance": 3.0}])
+def test_a_pipeline_without_prompts_is_not_prompted(unprompted, changes):
+    with pytest.raises(Refused, match="takes no prompts"):
+        samples.settled(unprompted, Calibration(source="generated", **changes))
 
 
 # What can be asked for.

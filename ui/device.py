@@ -17,7 +17,7 @@ import psutil
 import torch
 
 import pruning
-from pruning import images, models, planning, preview, samples, sensitivity, spread, surgery
+from pruning import canvas, images, models, planning, preview, samples, sensitivity, spread, surgery
 from pruning.clock import Measured, Turn, machine, threads, turns
 from pruning.errors import Refused
 from pruning.kept import GB, Kept
@@ -294,7 +294,7 @@ def pair(wanted: Recipe, shot: Shot) -> Iterator[Looked | Frame | Pair]:
     Closing the iterator stops the work and leaves the engine as it was.
     """
     dense = pipeline(wanted.model)
-    images.check(dense)
+    canvas.drawing(dense)
     smaller = yield from pruned(wanted)
     done = plan_of(smaller) or plan(wanted)
     sides: dict[str, Side] = {}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pruning import accounting, clock, criteria, images, models, planning, surgery
+from pruning import accounting, clock, criteria, images, models, planning, surgery, systems
 from pruning.accounting import LayerReport, Report
 from pruning.clock import Measured
 from pruning.criteria import CRITERIA
@@ -26,6 +26,7 @@ from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
 from pruning.work import drained
 
 CRITERIA.fill(criteria.__name__)
+CRITERIA.fill(systems.__name__)
 DEFAULT = DEFAULT_PROTECT
 
 
@@ -42,8 +43,9 @@ class Method(NamedTuple):
 
 def methods() -> list[Method]:
     """Every method of this version: criteria first, then systems."""
-    return [Method(name, "criterion", part.units, {f.name: f.default for f in knobs(part)}, part.paper, "available")
-            for name, part in sorted(CRITERIA.items())]
+    rows = [Method(name, getattr(part, "family", "criterion"), part.units, {f.name: f.default for f in knobs(part)},
+                   part.paper, "available") for name, part in sorted(CRITERIA.items())]
+    return sorted(rows, key=lambda row: row.family)
 
 
 def load(source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None,
@@ -62,7 +64,6 @@ def load(source: str | Path, *, device: str | None = None, dtype: torch.dtype | 
 def score(pipe: Any, method: str, *, component: str | None = None, units: str | None = None,
           calibration: Calibration | None = None, seed: int = 0, **options: Any) -> Scores:
     """Importance of every unit of one component. Valid for any ratio and spread."""
-    units = units or "weight"
     pattern = "2:4" if units == "nm" else None  # scores do not depend on the pattern
     recipe = planning.request(pipe, method, None if pattern else 0.0, component=component, units=units,
                               pattern=pattern, calibration=calibration, seed=seed, **options)
@@ -70,11 +71,15 @@ def score(pipe: Any, method: str, *, component: str | None = None, units: str | 
 
 
 def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, component: str | None = None,
-         units: str = "weight", pattern: str | None = None, of: str = "units", spread: str = "layer",
-         protect: tuple[str, ...] = DEFAULT_PROTECT, only: tuple[str, ...] = (),
+         units: str | None = None, pattern: str | None = None, of: str = "units", spread: str | None = None,
+         protect: tuple[str, ...] | None = None, only: tuple[str, ...] = (),
          overrides: Mapping[str, float] | None = None, calibration: Calibration | None = None, seed: int = 0,
-         scores: Scores | None = None, most: float = 1.0, update: bool = False, **options: Any) -> Plan:
+         scores: Scores | None = None, most: float = 1.0, update: bool = False, rounding: str | None = None,
+         multiple: int = 1, **options: Any) -> Plan:
     """What would go: the request resolved on this model. Nothing is changed.
+
+    What is None is usual for the method: single weights, spread over each layer alike, ``DEFAULT`` protected; a system
+    has ways of its own (Diff-Pruning: channels, all but the answer's convolution, and the paper's rounding).
 
     ``ratio`` is the share that is removed, 0 to 1. ``pattern="2:4"`` keeps 2 of each 4 neighbours along the inputs and
     implies ``units="nm"``. ``protect`` and ``only`` are globs on module names; ``overrides`` maps globs to ratios, the
@@ -82,14 +87,17 @@ def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, co
     it: over each layer or row alike, all layers ranked together (global), those of one kind (isomorphic), or by how
     much the answer misses each (sensitivity). Of any one layer at most the share ``most`` goes, and never all.
     ``update`` lets the weights that stay make up for those that go; ``calibration`` is what is looked at for that, by
-    the spread by sensitivity, and by methods that see data. ``scores`` of an earlier ``score`` are used when given.
+    the spread by sensitivity, and by methods that see data. Layers lose whole units: ``rounding`` says how a share
+    becomes some (nearest; the paper's rule of Diff-Pruning; the newer one of Torch-Pruning), and ``multiple`` keeps
+    widths at multiples of 8, 16 or 32 where norm groups and dense widths let it. ``scores`` of an earlier ``score``
+    are used when given.
 
     Raises:
         Refused: a value is missing, out of range or infeasible; the sentence names what would work.
     """
     recipe = planning.request(pipe, method, ratio, component=component, units=units, pattern=pattern, of=of,
                               spread=spread, protect=protect, only=only, overrides=overrides, calibration=calibration,
-                              seed=seed, most=most, update=update, **options)
+                              seed=seed, most=most, update=update, rounding=rounding, multiple=multiple, **options)
     scores = scores or drained(planning.scoring(pipe, recipe))
     return drained(planning.resolving(pipe, recipe, scores))
 

@@ -65,6 +65,7 @@ class Report:
 def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | None = None) -> Report:
     """The report of the plan's last step.
 
+    ``macs`` are all that multiply, attention included; ``published`` among them as papers on pruning count.
     Layers are those of the step. Params and MACs compare the dense component with the pruned one; ``nonzero`` counts
     what is left when zeros are not counted. Where streams cross, what both would save is told of the first that runs.
     Whether what stays was adjusted is read off the pruned model: a plan that is yet to be carried out does not say.
@@ -77,8 +78,9 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     params = {"dense": total(before.net), "pruned": total(after.net), "nonzero": total(after.net) - sum(zeros.values())}
     macs = {"dense": costs.count()[1], "pruned": cut.count()[1],
             "nonzero": cut.count()[1] - sum(n * cut.uses.get(name, 0) for name, n in zeros.items()),
-            "counted_at": before.example.to_dict()} if costs.known else {
-                "dense": None, "pruned": None, "nonzero": None, "counted_at": None}
+            "published": {"dense": costs.as_published(), "pruned": cut.as_published()},
+            "counted_at": before.example.to_dict()} if costs.known else dict.fromkeys(
+                ("dense", "pruned", "nonzero", "published", "counted_at"))
     start = _start(before, plan)
     base = costs if start is before.net else trace(start, before.example)
     sites = list(find(start, step.recipe.units))

@@ -1,13 +1,14 @@
 """What a component costs: parameters and multiply-accumulates (MACs), traced once on the meta device.
 
 MACs come from torch's FLOP counter, two FLOPs a MAC, which counts attention exactly there (on a CPU it misses it).
-Norms, activations and biases are not counted, as is usual.
+Norms, activations and biases are not counted, as is usual; papers on pruning count otherwise, see ``as_published``.
 """
 
 import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -126,6 +127,19 @@ class Costs:
     attention: Mapping[str, int]  # module -> MACs of q k' and of the weighted sum
     order: tuple[str, ...]
     known: bool  # whether MACs could be counted
+    norms: Mapping[str, int] = field(default_factory=dict)  # scale of a norm -> positions that it multiplies
+
+    def as_published(self) -> int | None:
+        """MACs as pruning papers count them, with Torch-Pruning's counter: without the products inside attention.
+
+        Instead a bias is one for each value that it is added to, and a norm two for each value.
+        """
+        if not self.known:
+            return None
+        biases = sum(uses * self.shapes[name][0] for name, uses in self.uses.items()
+                     if name.removesuffix("weight") + "bias" in self.shapes)
+        norms = sum(2 * uses * prod(self.shapes[name]) for name, uses in self.norms.items())
+        return sum(map(self.macs_of, self.uses)) + biases + norms
 
     def count(self, kept: Mapping[Site, int] | None = None) -> tuple[int, int]:
         """(params, MACs) when each width site keeps so many units; the others stay whole. Exact, by shapes."""
@@ -181,8 +195,14 @@ def _pass(net: nn.Module, example: Example) -> Costs:
     if inputs is None:
         return Costs(shapes, {}, {}, tuple(modules), known=False)
     order: dict[str, None] = {}
-    hooks = [module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
-             for name, module in modules.items() if name]
+    norms: Counter[str] = Counter()
+
+    def ran(name: str, module: nn.Module, given: tuple[Any, ...]) -> None:
+        order.setdefault(name)
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm) and module.weight is not None:
+            norms[f"{name}.weight"] += given[0].numel() // module.weight.numel()
+
+    hooks = [module.register_forward_pre_hook(partial(ran, name)) for name, module in modules.items() if name]
     counter = FlopCounterMode(display=False, depth=None)  # type: ignore[arg-type]
     with torch.no_grad(), counter:
         twin(**inputs)
@@ -202,4 +222,4 @@ def _pass(net: nn.Module, example: Example) -> Costs:
     attention = +attention  # those above zero
     innermost = {name: macs for name, macs in attention.items()
                  if not any(other.startswith(name + ".") for other in attention)}
-    return Costs(shapes, uses, innermost, tuple(order), known=True)
+    return Costs(shapes, uses, innermost, tuple(order), known=True, norms=norms)

@@ -8,6 +8,7 @@ from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
 from pruning.registry import knobs
+from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.spread import OF, SPREADS
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
 from pruning.units.catalog import FINDERS
@@ -37,6 +38,8 @@ REQUEST = {
     "overrides": Flag(str, "another ratio for some modules, repeatable; the longest glob wins", many=True),
     "seed": Flag(int, "of random choices (0)"),
     "most": Flag(float, "of any one layer, at most this share goes (1: all but one unit)"),
+    "rounding": Flag(str, f"how a layer's share becomes whole channels: {', '.join(ROUNDINGS)} (the method's own)"),
+    "multiple": Flag(int, f"keep widths at multiples of {', '.join(map(str, MULTIPLES[1:]))} (1)"),
     "update": Flag(bool, "let the weights that stay make up for those that go, without training"),
 }
 CALIBRATION = {  # of methods that see data

@@ -206,7 +206,7 @@ def _deriving(subject: Subject, calibration: Calibration, square: bool) -> Gener
     tensors = {name: p for name, p in subject.net.named_parameters() if p.is_floating_point()}
     mean = blank(tensors)
     effects = torch.zeros(len(shown), len(tensors), dtype=torch.float64)
-    times = HALF if any(tensor.dtype == torch.float16 for tensor in tensors.values()) else 1.0
+    times = scale_of(tensors)
     for done, call in enumerate(shown):
         effect = dict.fromkeys(tensors, 0.0)
 
@@ -224,6 +224,11 @@ def _deriving(subject: Subject, calibration: Calibration, square: bool) -> Gener
         effects[done] = torch.tensor(list(effect.values()), dtype=torch.float64)
         yield Looked(done + 1, len(shown), "looking at gradients")
     return Gradients(mean, effects, tuple(call.level for call in shown))
+
+
+def scale_of(tensors: Mapping[str, Tensor]) -> float:
+    """What a loss is multiplied with before it is differentiated, so that small gradients survive."""
+    return HALF if any(tensor.dtype == torch.float16 for tensor in tensors.values()) else 1.0
 
 
 def error(net: nn.Module, call: Call) -> Tensor:

@@ -9,6 +9,7 @@ from pruning import masks, samples, sensitivity
 from pruning.criteria import CRITERIA
 from pruning.errors import Later, Refused
 from pruning.registry import knobs
+from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.scores import Scores, collecting
 from pruning.spread import OF, SPREADS, decide, parse_pattern
 from pruning.subject import Subject, fingerprint, plan_of, source_of, subject
@@ -17,18 +18,27 @@ from pruning.units.catalog import FINDERS, catalog, find
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked
 
+ALONE = ("layer", "sensitivity")  # spreads that ask each layer for a share of its own
+
 
 def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, component: str | None = None,
-            units: str = "weight", pattern: str | None = None, of: str = "units", spread: str = "layer",
-            protect: tuple[str, ...] = DEFAULT_PROTECT, only: tuple[str, ...] = (),
+            units: str | None = None, pattern: str | None = None, of: str = "units", spread: str | None = None,
+            protect: tuple[str, ...] | None = None, only: tuple[str, ...] = (),
             overrides: Mapping[str, float] | None = None, calibration: Calibration | None = None, seed: int = 0,
-            most: float = 1.0, update: bool = False, **options: Any) -> Recipe:
-    """The recipe of a call, every value checked.
+            most: float = 1.0, update: bool = False, rounding: str | None = None, multiple: int = 1,
+            **options: Any) -> Recipe:
+    """The recipe of a call, every value checked. None is what is usual for the method.
 
     Raises:
         Refused: a value cannot be; the sentence names what would work.
     """
     criterion = CRITERIA.make(method, options)
+    own_ways = usual(criterion)
+    units = own_ways["units"] if units is None else units
+    spread = own_ways["spread"] if spread is None else spread
+    protect = own_ways["protect"] if protect is None else protect
+    if rounding is None:
+        rounding = own_ways["rounding"] if spread in ALONE and of == "units" else "nearest"
     if pattern is not None:
         units, ratio = "nm", pattern_ratio(pattern, ratio)
     elif units == "nm":
@@ -46,6 +56,7 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
         raise Refused(f"There is no spread {spread!r}.", f"Choose one of {', '.join(SPREADS)}.")
     if spread == "row" and units != "weight":
         raise Refused(f"Rows are of single weights; {units} units have none.", "Choose another spread, such as layer.")
+    _check_widths(units, of, spread, rounding, multiple)
     if isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most <= 1:
         raise Refused(f"most cannot be {most!r}.",
                       "It is the largest share that any one layer may lose, above 0 and up to 1.")
@@ -81,7 +92,30 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     set_options = tuple((f.name, getattr(criterion, f.name)) for f in knobs(type(criterion)))
     assert ratio is not None  # the loop above refused a missing one
     return Recipe(source_of(pipe), looked_at.component, method, set_options, units, pattern, float(ratio), of, spread,
-                  protect, only, tuple(sorted(own.items())), calibration, seed, float(most), bool(update))
+                  protect, only, tuple(sorted(own.items())), calibration, seed, float(most), bool(update), rounding,
+                  int(multiple))
+
+
+def _check_widths(units: str, of: str, spread: str, rounding: str, multiple: Any) -> None:
+    """Refuse what cannot be said of whole units, or would say nothing."""
+    if rounding not in ROUNDINGS:
+        raise Refused(f"There is no rounding {rounding!r}.", f"Choose one of {', '.join(ROUNDINGS)}.")
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple not in MULTIPLES:
+        raise Refused(f"Widths cannot be multiples of {multiple!r}.",
+                      f"Choose one of {', '.join(map(str, MULTIPLES))}.")
+    if units in WEIGHTS and (rounding != "nearest" or multiple > 1):
+        raise Refused(f"Rounding is for whole channels, neurons and heads, not for {units} units.",
+                      "Leave rounding and multiple as they are, or choose units channel or width.")
+    if rounding != "nearest" and (spread not in ALONE or of != "units"):
+        raise Refused(f"The {rounding} rounding is for a share of each layer's own units.",
+                      'Leave of and spread as they are, or choose rounding="nearest".')
+
+
+def usual(criterion: Any) -> dict[str, Any]:
+    """What a method is asked with where nothing is said."""
+    units = criterion.units[0]
+    return {"units": units, "spread": "layer", "protect": DEFAULT_PROTECT, "rounding": "nearest",
+            **getattr(criterion, "usual", {})}
 
 
 def sees(criterion: Any) -> str:

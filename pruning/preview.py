@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pruning.errors import Refused
+from pruning.room import step_of
 from pruning.scores import Scores
 from pruning.spread import bundles_of_each, decide, gone, protected, ranking, shares
 from pruning.types import Recipe
@@ -39,7 +40,7 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
     """
     out = dict.fromkeys(scores.catalog.sites, 0)
     if recipe.units not in WEIGHTS:
-        return out | {name: count * scores.catalog.sites[name].quota
+        return out | {name: count * step_of(scores.catalog.sites[name], recipe.multiple)
                       for name, count in bundles_of_each(scores, recipe).items()}
     if recipe.units == "nm" or recipe.spread == "row":
         decision = decide(scores, recipe)

@@ -23,6 +23,17 @@ LOW = 15  # bits of a key below the bin
 BINS = 1 << (31 - LOW)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A denoiser's loss at single timesteps, and which of them a method listens to."""
+
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]  # mean squared error over a batch
+    threshold: float  # of the largest loss
+    counts: tuple[bool, ...]
+    levels: int  # timesteps of the whole schedule
+
+
 @dataclass(frozen=True, eq=False)
 class SiteScores:
     """Scores of a site, or of a piece of it, never negative.
@@ -119,6 +130,7 @@ class Scores:
     values: Mapping[str, Tensor]  # of larger units
     calibration: Any = None
     profiles: Mapping[str, Tensor] = field(default_factory=dict)  # site -> (buckets,), where the method knows it
+    curve: Curve | None = None  # the loss at single timesteps, of a method that listens to some
     _known: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -160,10 +172,14 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
 
     Closing the generator stops the work.
     """
-    sketches, values, profiles = {}, {}, {}
+    sketches, values, profiles, curve = {}, {}, {}, None
     for name, events in groupby(criterion(subject, catalog, calibration), _whose):
         if name is None:
-            yield from events
+            for event in events:
+                if isinstance(event, Curve):
+                    curve = event
+                else:
+                    yield event
             continue
         counts = torch.zeros(BINS, dtype=torch.long)
         for scored in events:
@@ -176,8 +192,8 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
         if name not in values:
             sketches[name] = Sketch.trimmed(counts)
         yield Looked(len(sketches) + len(values), len(catalog.sites), "scoring")
-    return Scores(subject, catalog, criterion, sketches, values, calibration, profiles)
+    return Scores(subject, catalog, criterion, sketches, values, calibration, profiles, curve)
 
 
-def _whose(event: Looked | SiteScores) -> str | None:
+def _whose(event: Looked | Curve | SiteScores) -> str | None:
     return event.site.name if isinstance(event, SiteScores) else None

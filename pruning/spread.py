@@ -21,6 +21,7 @@ from pruning.budget import NEAR, nearest
 from pruning.bundles import Bundles, bundles, bundles_gone
 from pruning.errors import Refused
 from pruning.ranking import Ranked, Ranking, inside
+from pruning.room import Room, step_of
 from pruning.scores import Scores
 from pruning.types import Decision, Recipe
 from pruning.units.catalog import Catalog
@@ -64,37 +65,6 @@ def kind_of(site: Site) -> str:
     """
     parts = site.name.replace("#", ".#").split(".")
     return ".".join([part for part in parts if not part.isdigit() and part != "net"][-2:])
-
-
-@dataclass(frozen=True)
-class Room:
-    """How far a site can shrink: by ``step`` units at a time, ``most`` times, each unit counting ``worth``."""
-
-    site: Site
-    step: int
-    most: int
-    worth: int
-
-    @classmethod
-    def of(cls, site: Site, recipe: Recipe, catalog: Catalog) -> "Room":
-        """The room that a request leaves: never an empty layer, nor more than ``most`` of it."""
-        step = site.units // site.inputs if recipe.spread == "row" and site.kind == "weight" else site.quota
-        steps = site.units // step
-        return cls(site, step, min(floor(steps * recipe.most + 1e-9), steps - 1), catalog.worth(site, recipe.of))
-
-    @property
-    def size(self) -> int:
-        """What one step counts."""
-        return self.step * self.worth
-
-    @property
-    def amount(self) -> int:
-        """All that can go."""
-        return self.most * self.size
-
-    def steps(self, amount: float) -> int:
-        """The nearest number of steps that can be taken."""
-        return max(0, min(floor(amount / self.size + 0.5), self.most))
 
 
 @dataclass(frozen=True)
@@ -285,7 +255,7 @@ def decide(scores: Scores, recipe: Recipe) -> Decision:
                           f"{recipe.pattern} removes nothing.", "Choose another pattern, such as 2:4.")
         return Decision("pattern", fitting)
     if recipe.units != "weight":
-        return Decision("keep", {name: ranges(bundles(scores, scores.catalog.sites[name]).kept(count))
+        return Decision("keep", {name: ranges(bundles(scores, scores.catalog.sites[name], recipe).kept(count))
                                  for name, count in bundles_of_each(scores, recipe).items()})
     divided = shares(scores.catalog, recipe)
     if recipe.spread == "row":
@@ -339,7 +309,7 @@ def _ranked(scores: Scores, recipe: Recipe) -> tuple[dict[str, int], list[tuple[
     found: dict[str, int] = {}
     asked, over = [], 0.0
     for part in sorted(shares(scores.catalog, recipe), key=lambda part: -max(room.size for room in part.rooms)):
-        ranked = [bundles(scores, room.site) for room in part.rooms]
+        ranked = [bundles(scores, room.site, recipe) for room in part.rooms]
         if part.alone is not None:
             counts = [part.alone]
         else:
@@ -358,7 +328,8 @@ def _counted(scores: Scores, recipe: Recipe) -> dict[str, int]:
     whole = catalog.costs.count()[part]
 
     def saved(found: Mapping[str, int]) -> int:
-        kept = {name: catalog.sites[name].units - count * catalog.sites[name].quota for name, count in found.items()}
+        kept = {name: (site := catalog.sites[name]).units - count * step_of(site, recipe.multiple)
+                for name, count in found.items()}
         return whole - catalog.count(kept)[part]
 
     def at(ratio: float) -> dict[str, int]:
@@ -420,9 +391,12 @@ def _snapped(site: Site, count: int, recipe: Recipe) -> str | None:
     if site.kind in WEIGHTS:
         return None if count / site.units > asked else (
             "keeps its best, so that something is left" if recipe.most >= 1 else f"loses at most {recipe.most:.0%}")
-    steps = site.units // site.quota
+    step = step_of(site, recipe.multiple)
+    steps = site.units // step
     if share(steps, asked) > min(floor(steps * recipe.most + 1e-9), steps - 1):
         return "keeps its best, so that something is left" if recipe.most >= 1 else f"loses at most {recipe.most:.0%}"
+    if step > site.quota:
+        return f"snapped to multiples of {recipe.multiple}: steps of {step / site.units:.1%}"
     if site.quota > 1:
         return f"snapped to whole channels of {site.quota} norm groups"
     return f"snapped to whole {site.noun}s: steps of {1 / site.units:.1%}"

@@ -51,12 +51,15 @@ class Recipe:
     seed: int = 0
     most: float = 1.0  # of any one layer, at most this share goes, and never all
     update: bool = False  # whether the weights that stay make up for those that go (OBS)
+    rounding: str = "nearest"  # how a layer's share becomes whole units; see ``room``
+    multiple: int = 1  # widths that stay are multiples of it where they can be
 
     @property
     def scoring(self) -> Self:
         """The part of the request that scores depend on; moving the ratio leaves it as it was."""
         blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in (
-            "ratio", "of", "spread", "protect", "only", "overrides", "pattern", "most", "update")}
+            "ratio", "of", "spread", "protect", "only", "overrides", "pattern", "most", "update", "rounding",
+            "multiple")}
         return replace(self, **blank)
 
     @property

@@ -19,7 +19,7 @@ from pruning.units import site as sites
 from pruning.units.catalog import catalog
 
 NOISE = Calibration(samples=2, source="noise")
-DATA = [name for name, part in CRITERIA.items() if part.sees != "weights"]
+DATA = [name for name, part in CRITERIA.items() if part.sees != "weights" and "weight" in part.units]
 
 
 def scored(net, name, units="weight", calibration=NOISE, **options):

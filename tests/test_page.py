@@ -26,7 +26,7 @@ SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "
         "sampler": "ddim", "images": 1}
 SETUP = {"component": "unet", "family": "weight", "inner": "width", "method": "magnitude", "pattern": "2:4",
          "ratio": 30, "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "of": "units",
-         "most": 100, "update": False, "samples-from": "", "samples": 16, "prompts": "", "timesteps": "", "guidance-of":
+         "most": 100, "update": False, "rounding": "nearest", "multiple": "1", "samples-from": "", "samples": 16, "prompts": "", "timesteps": "", "guidance-of":
          0, "seed-of": 0, **{f"{name}.{knob.name}": knob.default for name, part in sorted(CRITERIA.items())
                              for knob in knobs(part)}}
 

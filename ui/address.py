@@ -18,8 +18,9 @@ from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
 from pruning.models import BUNDLED
-from pruning.planning import pattern_ratio
+from pruning.planning import pattern_ratio, usual
 from pruning.registry import checked, knobs
+from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.spread import OF, SPREADS
 from pruning.types import Calibration, Recipe, Shot
 from pruning.units.catalog import FINDERS
@@ -171,6 +172,9 @@ KEYS: dict[str, tuple[str, Kind]] = {  # key -> where it goes, and its kind; lin
     "overrides": ("recipe.overrides", OVERRIDES),
     "most": ("recipe.most", number(float, 0.05, 1)),
     "update": ("recipe.update", YES),
+    "rounding": ("recipe.rounding", one_of(tuple(ROUNDINGS))),
+    "multiple": ("recipe.multiple", Kind(str, lambda text: MULTIPLES[tuple(map(str, MULTIPLES)).index(text)],
+                                         f"Choose one of {', '.join(map(str, MULTIPLES))}.")),
     "calibration": ("recipe.calibration", LOOKS),
     "prune-seed": ("recipe.seed", number(int, 0, SEEDS)),
     "prompt": ("shot.prompts", PROMPT),
@@ -235,10 +239,11 @@ def value_of(key: str, kind: Kind, text: str) -> Any:
 
 
 def begun(method: str, pattern: str | None) -> Address:
-    """The first paint with the options of a method and the ratio of a pattern, so that links need not say them."""
+    """The first paint with the ways and options of a method and the ratio of a pattern, which links need not say."""
     options = tuple((knob.name, knob.default) for knob in knobs(CRITERIA[method]))
     ratio = pattern_ratio(pattern, None) if pattern else START.recipe.ratio
-    return replace(START, recipe=replace(START.recipe, options=options, ratio=ratio))
+    ways = usual(CRITERIA[method])
+    return replace(START, recipe=replace(START.recipe, options=options, ratio=ratio, **ways))
 
 
 def kinds_of(method: str) -> dict[str, Kind]:

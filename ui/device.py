@@ -17,14 +17,15 @@ import psutil
 import torch
 
 import pruning
-from pruning import canvas, images, models, planning, preview, samples, sensitivity, spread, surgery
+from pruning import canvas, images, models, planning, preview, samples, sensitivity, spread, surgery, timesteps
 from pruning.clock import Measured, Turn, machine, threads, turns
+from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.kept import GB, Kept
 from pruning.overlap import Overlap, overlapping
 from pruning.preview import Table, Totals
 from pruning.quality import Divergence, compared, judge_for
-from pruning.scores import Scores
+from pruning.scores import Curve, Scores
 from pruning.subject import LABELS, components, parts_of, plan_of, subject
 from pruning.types import Plan, Recipe, Shot
 from pruning.units.catalog import why_not
@@ -278,8 +279,34 @@ def outlook(wanted: Recipe) -> Outlook:
     if wanted.units in WEIGHTS:
         note = "The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself."
     elif abs(totals.units - wanted.ratio) > 0.005:
-        note = "Units are whole, so layers snap to the nearest step that they have: Masks says where."
-    return Outlook(totals, rows, (note,) if note else (), preview.unsure(scored, exact))
+        note = "Units are whole, so layers snap to the steps that they have: Masks says where."
+    notes = [text for text in (note, multiples(scored, exact, totals)) if text]
+    return Outlook(totals, rows, tuple(notes), preview.unsure(scored, exact))
+
+
+def multiples(scored: Scores, wanted: Recipe, totals: Totals) -> str:
+    """What it costs that widths stay multiples of something; nothing where they may be any."""
+    if wanted.multiple == 1:
+        return ""
+    free = replace(wanted, multiple=1)
+    try:
+        without = preview.totals(scored, free, preview.counts(scored, free))
+    except Refused:
+        return ""
+    what, now, then = ("MACs", totals.macs, without.macs) if totals.macs is not None and without.macs is not None else (
+        "params", totals.params, without.params)
+    return (f"Widths in multiples of {wanted.multiple}: {now:.1%} of the {what} go; at any width "
+            f"{then:.1%} would.").replace("%", " %")
+
+
+def curve(wanted: Recipe) -> Curve | None:
+    """The loss at single timesteps and which of them count, of a method that listens to some, once it has listened."""
+    method = CRITERIA.make(wanted.method, dict(wanted.options))
+    if not hasattr(method, "curve") or wanted.calibration is None:
+        return None
+    looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
+    taken = timesteps.known(looked_at, wanted.calibration, method.every)
+    return None if taken is None else method.curve(looked_at, wanted.calibration, taken)
 
 
 def table(wanted: Recipe) -> Table:

@@ -9,10 +9,13 @@ from typing import Any
 
 import gradio as gr
 
+from pruning.scores import Curve
 from ui import clicks
 from ui.controls import choice
 from ui.plots import agreement
+from ui.plots import curve as curves
 from ui.plots import importance as plots
+from ui.plots.markup import tag, text
 
 Own = tuple[tuple[str, float], ...]
 
@@ -22,6 +25,8 @@ class Importance:
     """The components of the tab."""
 
     rows: gr.HTML
+    curve: gr.Plot
+    heard: gr.HTML
     suggest: gr.Button
     trouble: gr.HTML
     rival: gr.HTML
@@ -32,6 +37,8 @@ class Importance:
 def build(methods: list[dict[str, Any]]) -> Importance:
     """The tab."""
     rows = gr.HTML(plots.importance(()), js_on_load=clicks.IMPORTANCE, elem_id="importance")
+    heard = gr.HTML("", elem_id="heard", visible=False)
+    curve = gr.Plot(visible=False, label="Loss at single timesteps", elem_id="curve")
     suggest = gr.Button("Suggest ratios: prune one layer at a time, see how much the answer misses it", size="sm",
                         elem_id="suggest")
     trouble = gr.HTML("", elem_classes="problem", elem_id="suggest-problem")
@@ -39,7 +46,15 @@ def build(methods: list[dict[str, Any]]) -> Importance:
         rival = choice("Compare with", methods, "wanda", elem_id="rival")
         agree = gr.Button("Compare their masks", size="sm", elem_id="agree")
         shown = gr.HTML(agreement.EMPTY, elem_id="agreement")
-    return Importance(rows, suggest, trouble, rival, agree, shown)
+    return Importance(rows, curve, heard, suggest, trouble, rival, agree, shown)
+
+
+def listened(curve: Curve | None) -> list[Any]:
+    """Which timesteps a method listens to, as a figure and in words; nothing for methods that do not choose."""
+    if curve is None:
+        return [gr.Plot(visible=False), gr.HTML(visible=False)]
+    words = tag("h2", "Which timesteps it listens to") + tag("p", text(curves.in_words(curve)), class_="hint")
+    return [gr.Plot(curves.curve(curve), visible=True), gr.HTML(words, visible=True)]
 
 
 def overridden(own: Own, event: gr.EventData) -> Own:

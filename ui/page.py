@@ -105,7 +105,8 @@ class Page:
         self.outlook = (self.refreshed, [asked.trail, asked.sent, mask.picked, *asked.inputs], [
             asked.achieved, asked.problem, mask.layers, self.rows.rows, pair.stale, asked.family, asked.inner,
             asked.method, asked.explained, asked.pattern, asked.share, asked.spread, asked.seed, asked.looks,
-            asked.update, *asked.groups.values(), asked.trail, asked.sent, asked.undo, asked.wanted, asked.again])
+            asked.update, asked.widths, self.rows.curve, self.rows.heard,
+            *asked.groups.values(), asked.trail, asked.sent, asked.undo, asked.wanted, asked.again])
         self.look = (self.looked, [mask.picked, mask.place, *asked.inputs], [mask.detail, mask.histogram])
         self.addressed = (self.query, [self.tab, mask.picked, *pair.inputs, *asked.inputs], self.link)
         self.help = (compare.help_with, [pair.prompt, asked.source], pair.unknown)
@@ -126,12 +127,17 @@ class Page:
         asked, mask = self.asked, self.mask
         self.ready(self.demo.load(self.from_link, None, [*self.request, self.tabs, self.tab, mask.picked,
                                                          asked.load_problem], **VIEW))
-        gr.on([asked.component.input, asked.family.input, asked.inner.input, asked.method.input, asked.pattern.input,
-               asked.spread.input, asked.achieved.select, asked.protect.blur, asked.protect.submit, asked.only.blur,
-               asked.only.submit, asked.seed.change, asked.of.input, asked.most.change, asked.update.input,
-               *(c.input if isinstance(c, gr.HTML) else c.change for c in asked.shown.values()),
-               *(c.change for c in asked.options.values())],
-              *self.outlook, **NEWEST).then(*self.look, **NEWEST).then(*self.addressed, **NEWEST)
+        chosen = asked.method.input(setup.ways, [asked.method, asked.spread, asked.protect, asked.rounding],
+                                    [asked.spread, asked.protect, asked.rounding], **VIEW)
+        changed = gr.on([
+            asked.component.input, asked.family.input, asked.inner.input, asked.pattern.input, asked.spread.input,
+            asked.rounding.input, asked.multiple.input, asked.achieved.select, asked.protect.blur,
+            asked.protect.submit, asked.only.blur, asked.only.submit, asked.seed.change, asked.of.input,
+            asked.most.change, asked.update.input,
+            *(c.input if isinstance(c, gr.HTML) else c.change for c in asked.shown.values()),
+            *(c.change for c in asked.options.values())], *self.outlook, **NEWEST)
+        for shown in (changed, chosen.then(*self.outlook, **NEWEST)):
+            shown.then(*self.look, **NEWEST).then(*self.addressed, **NEWEST)
         self.ready(asked.undo.click(self.undone, [asked.trail], [*self.request, asked.trail], **VIEW))
         # Loading has a queue of its own: a download must not hold up those who draw.
         self.ready(asked.model.input(choose_model, [asked.model, asked.source],
@@ -221,7 +227,7 @@ class Page:
         source, request = self.asked.asked(read)
         width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
         shape: list[Any] = [gr.skip()] * 3
-        wanted, seen, problem = None, None, ""
+        wanted, seen, curve, problem = None, None, None, ""
         reasons: dict[str, str | None] = {}
         try:
             reasons = device.obstacles(source, request["component"])
@@ -229,6 +235,7 @@ class Page:
                      gr.HTML(options=setup.inner_options(reasons), visible=width),
                      gr.HTML(options=setup.method_options(request["units"], reasons))]
             recipe = device.recipe(source, **request)
+            curve = device.curve(recipe)
             if device.quick(recipe):
                 seen = device.outlook(recipe)
             else:
@@ -257,7 +264,8 @@ class Page:
                 gr.HTML(options=setup.spread_options(request["units"], reasons), visible=not nm),
                 gr.Number(visible=setup.seeded(request["method"])),
                 gr.Group(visible=setup.looks_at_data(request)),
-                gr.Checkbox(visible=not width),
+                gr.Checkbox(visible=not width), gr.Group(visible=width),
+                *importance.listened(curve),
                 *(gr.Group(visible=owner == request["method"]) for owner in self.asked.groups),
                 trail, sent, gr.Button(interactive=len(trail) > 1), wanted,
                 gr.skip() if wanted else gr.Button(visible=False)]

@@ -9,7 +9,8 @@ import gradio as gr
 from pruning import DEFAULT, methods
 from pruning.criteria import CRITERIA
 from pruning.models import BUNDLED
-from pruning.planning import sees
+from pruning.planning import ALONE, sees, usual
+from pruning.room import MULTIPLES
 from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS
 from ui import clicks, controls, device
@@ -20,6 +21,10 @@ FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "Inside layers"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
 PATTERN_OPTIONS = [option(pattern, pattern) for pattern in PATTERNS]
 OF_OPTIONS = [option("units", "Units"), option("params", "Params"), option("macs", "MACs")]
+ROUNDING_OPTIONS = [option("nearest", "Nearest", "each layer takes the step nearest to what is asked"),
+                    option("paper", "Diff-Pruning", "the paper's rule: whole steps, never more than is asked"),
+                    option("newer", "Torch-Pruning", "the newer rule: at least what is asked")]
+MULTIPLE_OPTIONS = [option(str(n), "Any" if n == 1 else str(n)) for n in MULTIPLES]
 SOURCES = [option("", "Default"), option("bundled", "Bundled"), option("generated", "Drawn"), option("noise", "Noise")]
 LOOKS = Calibration()
 EXPLAINED = {
@@ -59,6 +64,9 @@ class Setup:
     of: gr.HTML
     most: gr.Slider
     update: gr.Checkbox
+    widths: gr.Group
+    rounding: gr.HTML
+    multiple: gr.HTML
     own: gr.State  # ratios of single layers: (glob, ratio) pairs
     looks: gr.Group
     shown: dict[str, Any]  # what a method that sees data looks at, by the field of ``Calibration``
@@ -78,13 +86,13 @@ class Setup:
     def inputs(self) -> list[Any]:
         """The components that a request is read from, in the order in which ``asked`` takes their values."""
         return [self.source, self.component, self.family, self.inner, self.method, self.pattern, self.ratio,
-                self.spread, self.protect, self.only, self.seed, self.of, self.most, self.update, self.own,
-                *self.shown.values(), *self.options.values()]
+                self.spread, self.protect, self.only, self.seed, self.of, self.most, self.update, self.rounding,
+                self.multiple, self.own, *self.shown.values(), *self.options.values()]
 
     def asked(self, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
         """(model, keywords of ``pruning.plan``) of the components' values."""
-        (source, component, family, inner, method, pattern, ratio, spread, protect, only, seed, of, most, update, own,
-         *rest) = values
+        (source, component, family, inner, method, pattern, ratio, spread, protect, only, seed, of, most, update,
+         rounding, multiple, own, *rest) = values
         looks, rest = rest[: len(self.shown)], rest[len(self.shown) :]
         units = inner if family == "width" else family
         options = {name: value for (owner, name), value in zip(self.options, rest, strict=True) if owner == method}
@@ -94,6 +102,9 @@ class Setup:
                    "calibration": calibration(dict(zip(self.shown, looks, strict=True))), **options}
         if units == "nm":
             return source, request | {"pattern": pattern}
+        if units not in WEIGHTS:
+            request |= {"multiple": int(multiple),
+                        "rounding": rounding if of == "units" and spread in ALONE else "nearest"}
         return source, request | {"ratio": None if ratio is None else ratio / 100, "of": of, "overrides": dict(own),
                                   "spread": "layer" if spread == "row" and units != "weight" else spread,
                                   "most": None if most is None else most / 100}
@@ -120,8 +131,18 @@ def restored(asked: Setup, recipe: Recipe) -> list[Any]:
             recipe.units if width else gr.skip(), recipe.method, recipe.pattern or gr.skip(),
             gr.skip() if recipe.pattern else round(recipe.ratio * 100, 10), recipe.spread, ", ".join(recipe.protect),
             ", ".join(recipe.only), recipe.seed, recipe.of, round(recipe.most * 100, 10), recipe.update,
-            recipe.overrides, *(shown[name] for name in asked.shown),
+            recipe.rounding, str(recipe.multiple), recipe.overrides, *(shown[name] for name in asked.shown),
             *(options.get(name, gr.skip()) if owner == recipe.method else gr.skip() for owner, name in asked.options)]
+
+
+def ways(method: str, spread: str, protect: str, rounding: str) -> tuple[Any, Any, Any]:
+    """What is usual for a method, where what stands there is usual for another; what somebody chose stays."""
+    known = [usual(part) for part in CRITERIA.values()]
+    mine, there = usual(CRITERIA[method]), {"spread": spread, "protect": globs(protect), "rounding": rounding}
+    new = {name: mine[name] if value in [other[name] for other in known] else gr.skip()
+           for name, value in there.items()}
+    return (new["spread"] if spread != "row" else gr.skip(),
+            ", ".join(new["protect"]) if isinstance(new["protect"], tuple) else new["protect"], new["rounding"])
 
 
 def listed(model: str) -> tuple[str, Any, str]:
@@ -215,6 +236,9 @@ def build() -> Setup:
             halt = gr.Button("Stop", size="sm", elem_id="stop-looking", visible=False)
             again = gr.Button("Look at the data", size="sm", elem_id="look-again", visible=False)
         spread = choice("Spread", spread_options("weight", {}), "layer", elem_id="spread")
+        with gr.Group(visible=False) as widths, gr.Accordion("Whole channels: how shares are rounded", open=False):
+            rounding = choice("Rounding", ROUNDING_OPTIONS, "nearest", elem_id="rounding")
+            multiple = choice("Widths in multiples of", MULTIPLE_OPTIONS, "1", look="tabs", elem_id="multiple")
         with gr.Group(visible=False) as looks, gr.Accordion("Samples to look at", open=False):
             shown = looked_at()
         update = gr.Checkbox(False, label="Adjust the weights that stay", elem_id="update",
@@ -227,8 +251,9 @@ def build() -> Setup:
             most = slider(5, 100, 100, step=1, label="At most of one layer, %", elem_id="most")
             seed = gr.Number(0, label="Seed of the method", precision=0, elem_id="prune-seed", visible=False)
     return Setup(source, model, named, load, load_problem, other, component, family, explained, inner, method, pattern,
-                 share, ratio, spread, protect, only, seed, of, most, update, gr.State(()), looks, shown, groups,
-                 options, achieved, problem, undo, gr.State(()), gr.State(None), gr.State(None), looking, halt, again)
+                 share, ratio, spread, protect, only, seed, of, most, update, widths, rounding, multiple, gr.State(()),
+                 looks, shown, groups, options, achieved, problem, undo, gr.State(()), gr.State(None), gr.State(None),
+                 looking, halt, again)
 
 
 def looked_at() -> dict[str, Any]:

@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from pruning.criteria import CRITERIA
-from pruning.observe import Gradients, gradients
+from pruning.observe import LAYERS, Gradients, gradients
 from pruning.registry import knob
 from pruning.scores import SiteScores
 from pruning.subject import Subject
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS
+from pruning.units.site import WEIGHTS, Site
 from pruning.work import Looked
 
 
@@ -23,7 +24,8 @@ class Taylor:
     """How much the denoiser's error changes without a weight, to first order; of a larger unit, the mean.
 
     It is the size of weight times mean gradient over all samples. Of a larger unit, every weight counts on its own, as
-    in Diff-Pruning: what one would add and another take away does not cancel.
+    in Diff-Pruning: what one would add and another take away does not cancel. It may, in the baseline that
+    Diff-Pruning is compared with.
     """
 
     paper: ClassVar = "arXiv:1906.10771"
@@ -31,11 +33,18 @@ class Taylor:
     sees: ClassVar = "gradients"
     buckets: int = knob(4, "timestep buckets that the chart shows; scores do not depend on them", low=1, high=16,
                         step=1)
+    cancel: bool = knob(False, "of a larger unit: what its weights in a layer add and take away cancels, as in the "
+                        "Taylor baseline of Diff-Pruning")
 
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None
                  ) -> Iterator[Looked | SiteScores]:
         """Look at gradients, then score site by site."""
         slopes = yield from gradients(subject, calibration, square=False)
+        if self.cancel and not any(site.kind in WEIGHTS for site in catalog):
+            for site in catalog:
+                effects = layerwise(subject, site, slopes, lambda effect: effect.sum(1).abs())
+                yield SiteScores(site, relative(effects), profile=slopes.profile(site, self.buckets))
+            return
         yield from weighed(subject, catalog, slopes, lambda weight, slope: (weight * slope).abs(), self.buckets)
 
 
@@ -54,3 +63,24 @@ def weighed(subject: Subject, catalog: Catalog, taken: Gradients, effect: Callab
         weight = subject.net.get_parameter(site.tensor).detach()
         for (start, piece), (_, mean) in zip(site.pieces(weight), site.pieces(taken.mean[site.tensor]), strict=True):
             yield SiteScores(site, effect(piece.float(), mean.to(piece.device)), start, None if start else profile)
+
+
+def effects(subject: Subject, taken: Gradients) -> Callable[[str], Tensor]:
+    """Weight times gradient of a tensor, by its name: what the loss loses with it, to first order."""
+    return lambda name: subject.net.get_parameter(name).detach().float().cpu() * taken.mean[name]
+
+
+def layerwise(subject: Subject, site: Site, taken: Gradients, over: Callable[[Tensor], Tensor]) -> Tensor:
+    """For every layer and convolution that a larger unit has a slice of, what its effects come to, (slices, units).
+
+    ``over`` makes one number a unit of the effects of its weights, (units, weights). Norms and biases are left out.
+    """
+    return torch.stack([over(part) for member, part in site.slices(effects(subject, taken))
+                        if member.tensor.endswith(".weight")
+                        and isinstance(subject.net.get_submodule(member.tensor.removesuffix(".weight")), LAYERS)])
+
+
+def relative(slices: Tensor) -> Tensor:
+    """The mean over layers, (slices, units), as a multiple of the mean over units."""
+    mean = slices.mean(0)
+    return mean / mean.mean().clamp_min(torch.finfo(torch.float32).tiny)

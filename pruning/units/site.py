@@ -84,19 +84,23 @@ class Site:
         for start in range(0, len(weight), outputs):
             yield start, self.rows(weight[start : start + outputs])
 
-    def mean(self, value: Callable[[str], Tensor]) -> Tensor:
-        """A score per larger unit, (units,): the mean of a value per weight over what a unit owns.
+    def slices(self, value: Callable[[str], Tensor]) -> Iterator[tuple[Member, Tensor]]:
+        """What larger units own of each tensor: (member, (units, values of one unit) float32 on the CPU).
 
         ``value`` gives the values of a tensor by its name, in the tensor's shape.
         """
-        total, owned = torch.zeros(self.units), 0
         for tensor, members in groupby(self.members, lambda member: member.tensor):
             values = value(tensor).float().cpu()
             for member in members:
                 span = values.movedim(member.axis, 0)[member.offset : member.offset + self.units * member.size]
-                per_unit = span.reshape(self.units, -1)
-                total += per_unit.sum(1)
-                owned += per_unit.shape[1]
+                yield member, span.reshape(self.units, -1)
+
+    def mean(self, value: Callable[[str], Tensor]) -> Tensor:
+        """A score per larger unit, (units,): the mean of a value per weight over what a unit owns."""
+        total, owned = torch.zeros(self.units), 0
+        for _, per_unit in self.slices(value):
+            total += per_unit.sum(1)
+            owned += per_unit.shape[1]
         return total / owned
 
 

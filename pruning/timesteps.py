@@ -1,0 +1,142 @@
+"""Single timesteps: how large a denoiser's loss is at each, and gradients summed over those that a gate lets through.
+
+One batch of clean samples and one noise stand for all of them, as in Diff-Pruning (arXiv 2305.10924, section 3).
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pruning import samples
+from pruning.call import Call, generator, levels, normal, showing
+from pruning.errors import Refused
+from pruning.kept import GB, Kept
+from pruning.observe import Gradients, blank, differentiating, error, resting, scale_of
+from pruning.subject import Subject
+from pruning.types import Calibration
+from pruning.work import Looked, drained
+
+AT_ONCE = 8  # samples in one call
+
+_losses, _sums = Kept(GB // 256), Kept(0)  # of gradients the newest alone: they are as large as the network
+
+
+def counting(losses: Sequence[float], threshold: float, gate: str) -> tuple[bool, ...]:
+    """Which timesteps count.
+
+    - "gate", the paper's formula (equation 6): those whose loss is above the threshold times the largest;
+    - "prefix", what the reference does instead: those before the first whose loss is below the threshold times the
+      largest so far; "prefix and one" has that one, too, as the reference's path for diffusers does.
+    """
+    if gate == "gate":
+        most = max(losses)
+        return tuple(threshold == 0 or loss > threshold * most for loss in losses)
+    most, end = 0.0, len(losses)
+    for i, loss in enumerate(losses):
+        most = max(most, loss)
+        if loss < threshold * most:
+            end = i + (gate == "prefix and one")
+            break
+    return tuple(i < end for i in range(len(losses)))
+
+
+At = Callable[[int], Iterator[tuple[Call, float]]]  # a timestep -> calls, each with the share of the batch that it is
+
+
+def _batch(subject: Subject, calibration: Calibration) -> Generator[Looked, None, At]:
+    """One batch of clean samples and one noise, the same at every timestep; or one of random inputs."""
+    net = subject.net
+    if calibration.source == "noise":
+        def random(step: int) -> Iterator[tuple[Call, float]]:
+            made = drained(normal(subject, replace(calibration, timesteps=(step,))))
+            return ((call, 1 / len(made)) for call in made)
+
+        return random
+    shown = yield from showing(subject, calibration, empty=calibration.guidance > 1)
+    noise = torch.randn(shown.clean.shape, generator=generator(calibration))
+
+    def noisy(step: int) -> Iterator[tuple[Call, float]]:
+        for rows in torch.arange(len(noise)).split(AT_ONCE):
+            at = torch.full((len(rows),), step)
+            yield shown.at(net, rows.tolist(), at, noise[rows]), len(rows) / len(noise)
+
+    return noisy
+
+
+def chosen(subject: Subject, calibration: Calibration, every: int) -> tuple[int, ...]:
+    """The timesteps that are looked at: those of the calibration, or every so many of the schedule."""
+    return calibration.timesteps or tuple(range(0, levels(subject), every))
+
+
+def ready(subject: Subject, calibration: Calibration | None) -> Calibration:
+    """A calibration with every value checked.
+
+    Raises:
+        Refused: the component has no loss.
+    """
+    if reason := samples.why_not(subject, "gradients"):
+        raise Refused(reason, "Choose a method that sees inputs or weights alone.")
+    return samples.settled(subject, calibration)
+
+
+def known(subject: Subject, calibration: Calibration, every: int) -> tuple[float, ...] | None:
+    """The losses at the chosen timesteps, if they were taken."""
+    return _losses.look((samples.mark(subject, calibration), every))
+
+
+def losses(subject: Subject, calibration: Calibration, every: int) -> Generator[Looked, None, tuple[float, ...]]:
+    """The loss at each of the chosen timesteps: the mean squared error over the batch. No gradients."""
+    found = known(subject, calibration, every)
+    if found is None:
+        at = yield from _batch(subject, calibration)
+        steps, taken = chosen(subject, calibration, every), list[float]()
+        for step in steps:
+            with torch.no_grad(), resting(subject.net):
+                taken.append(sum(share * float(error(subject.net, call)) for call, share in at(step)))
+            yield Looked(len(taken), len(steps), "listening to single timesteps")
+        found = _losses.get_or((samples.mark(subject, calibration), every), lambda: (tuple(taken), 64 * len(taken)))
+    return found
+
+
+def summed(subject: Subject, calibration: Calibration, steps: Sequence[int],
+           counts: Sequence[bool]) -> Generator[Looked, None, Gradients]:
+    """The gradients of the sum of the losses at the timesteps that count; the others have no effect."""
+    key = (samples.mark(subject, calibration), tuple(steps), tuple(counts))
+    found = _sums.look(key)
+    if found is None:
+        _sums.drop(lambda key: True)  # makes room before more is needed
+        found = yield from _summing(subject, calibration, steps, counts)
+        _sums.get_or(key, lambda: (found, 0))
+    return found
+
+
+def _summing(subject: Subject, calibration: Calibration, steps: Sequence[int],
+             counts: Sequence[bool]) -> Generator[Looked, None, Gradients]:
+    at = yield from _batch(subject, calibration)
+    tensors = {name: p for name, p in subject.net.named_parameters() if p.is_floating_point()}
+    total, times = blank(tensors), scale_of(tensors)
+    effects = torch.zeros(len(steps), len(tensors), dtype=torch.float64)
+    places, done = {name: i for i, name in enumerate(tensors)}, 0
+    for row, step in enumerate(steps):
+        if not counts[row]:
+            continue
+
+        def take(name: str, weight: Tensor, gradient: Tensor, row: int = row) -> None:
+            gradient.div_(times)
+            total[name].add_(gradient)
+            effects[row, places[name]] += float((weight * gradient).abs().sum())
+
+        for call, share in at(step):
+            with differentiating(subject.net, tensors, take):
+                (error(subject.net, call) * (share * times)).backward()
+        done += 1
+        yield Looked(done, sum(counts), "looking at gradients")
+    return Gradients(total, effects, tuple(step / levels(subject) for step in steps))
+
+
+def forget() -> None:
+    """Let go of all that was taken."""
+    for cache in (_losses, _sums):
+        cache.drop(lambda key: True)

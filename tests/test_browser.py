@@ -436,6 +436,31 @@ def test_masks_of_every_family(open_page):
     keep(page, "masks-width")
 
 
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_a_cell_of_a_group_names_its_layer_and_leads_to_another_group(open_page, look):
+    stream, hidden = "down_blocks.0.resnets.0.conv2#stream", "down_blocks.0.resnets.0#channels"
+    page = open_page(look=look, query=f"&units=channel&tab=masks&layer={stream.replace('#', '%23')}")
+    cell = page.locator("#detail .map .cell[title^='down 0 · resnet 0 · conv1']")
+    cell.hover()
+    said = page.locator("#detail .named")
+    assert said.inner_text() == ("down 0 · resnet 0 · conv1: reads inputs 0–63 of 64. Press it for down 0 · resnet 0 · "
+                                 "channels.")
+    page.locator("#detail .map .cell[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    assert said.inner_text().startswith("down 0 · resnet 0 · norm1: normalises channels 0–63 of 64")
+    assert page.locator("#detail .map .cell[tabindex='0']").count() == 1
+    keep(page, f"masks-group-{look}")
+    assert serious(page) == []
+    cell.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#detail h2').innerText.endsWith('channels')")
+    settled(page)
+    assert page.evaluate("document.activeElement.title") == "down 0 · resnet 0 · conv1: writes outputs 0–63 of 64"
+    assert page.locator(f"#layers [data-site='{hidden}']").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Enter")  # and back again
+    page.wait_for_function("document.querySelector('#detail h2').innerText.endsWith('stream')")
+
+
 def test_stop_brings_back_the_last_pair(open_page):
     page = open_page()
     before = page.locator("#stage .side img").first.get_attribute("src")

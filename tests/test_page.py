@@ -633,3 +633,23 @@ def test_a_link_leaves_out_more_ratios_of_layers_than_it_can_hold(parts, monkeyp
     assert all(name in whole and name not in shorter for name, _ in own)
     assert "ratio=0.4" in shorter
     assert "tab=importance" in shorter
+
+
+@pytest.mark.parametrize(("component", "inner", "site", "words"), [
+    ("unet", "channel", "down_blocks.0.resnets.0.conv2#stream", "35 tensors in 23 layers lose the same 16 of 64"),
+    ("unet", "head", "mid_block.attentions.0.transformer_blocks.0.attn1#heads", "4 tensors in 4 layers lose the same"),
+    ("unet", "neuron", "mid_block.attentions.0.transformer_blocks.0.ff#neurons", "3 tensors in 2 layers lose the same"),
+    ("unet", "channel", "time_embedding.linear_2#stream", "24 tensors in 23 layers share the same 256 channels"),
+    ("vae.decoder", "channel", "mid_block.resnets.0.conv2#stream", "30 tensors in 19 layers lose the same 32 of 96"),
+    ("text_encoder", "head", "encoder.layers.0.self_attn#heads", "7 tensors in 4 layers lose the same")])
+def test_a_larger_unit_is_shown_with_all_that_goes_with_it(parts, component, inner, site, words):
+    shown, histogram = parts.looked(site, None, *asked(component=component, family="width", inner=inner))
+    assert "What goes together" in shown
+    assert words in shown
+    assert 'class="cell lit' in shown
+    assert histogram.visible is False
+
+
+def test_single_weights_go_alone(parts):
+    shown, _ = parts.looked("down_blocks.0.resnets.0.conv2", None, *asked())
+    assert "What goes together" not in shown

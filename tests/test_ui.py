@@ -280,6 +280,8 @@ def test_groups_and_strips_say_in_words_what_they_show():
     assert shown.count('class="w gone"') == 2
     strip = mask.strip([1.0, 2.0, 3.0, 4.0], [False, True, False, True], quota=2)
     assert "2 of 4 units go, 1 from each of 2 norm groups" in strip
+    assert 'class="strip many"' in mask.strip([1.0] * 101, [True] * 101)  # these wrap
+    assert 'class="strip"' in mask.strip([1.0] * 200, [True] * 200, quota=2)
 
 
 def test_a_shot_of_the_page_is_bounded():

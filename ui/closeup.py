@@ -13,13 +13,14 @@ from pruning.microscope import Microscope
 from pruning.subject import subject
 from pruning.types import Recipe
 from pruning.units.site import indices
-from ui import device
+from ui import coupling, device
 from ui.plots import mask as pictures
+from ui.plots.group import Group
 
 
 @dataclass(frozen=True)
 class MaskView:
-    """One site's mask in small values. ``picture`` and ``near`` are pictures; ``strip`` is for larger units."""
+    """One site's mask in small values. ``picture`` and ``near`` are pictures; larger units have ``group`` instead."""
 
     kind: str
     title: str
@@ -39,6 +40,7 @@ class MaskView:
     scores: tuple[float, ...] = ()
     keep: tuple[bool, ...] = ()
     quota: int = 1
+    group: Group | None = None
     micro: Microscope | None = None
     kernels: tuple[tuple[str, str | None], ...] = ()  # (device, why it has no kernel for this layer; None where it has)
     most: tuple[tuple[str, Ceiling], ...] = ()  # (device, what such kernels can win for the whole component)
@@ -55,8 +57,10 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
         values = scored.values[name]
         kept = set(indices(entry)) if entry is not None else set(range(site.units))
         keep = tuple(u in kept for u in range(site.units))
+        net = subject(device.pipeline(wanted.model), wanted.component).net
         return MaskView(site.kind, title, len(kept), site.units, scores=tuple(values.tolist()), keep=keep,
-                        quota=site.quota)
+                        quota=site.quota, group=coupling.coupled(scored.catalog, site, site.units - len(kept),
+                                                                 coupling.tables(net)))
     looked_at = subject(device.pipeline(wanted.model), wanted.component, wanted.seed)
     stored = looked_at.net.get_parameter(site.tensor).detach()
     weight = site.rows(stored).reshape(-1, site.inputs).float().cpu().numpy()

@@ -1,4 +1,6 @@
-"""Masks: what goes in each layer; a picked layer as a picture, a histogram, groups of four or a strip of units."""
+"""Masks: what goes in each layer; a picked layer as a picture, a histogram and groups of four, or as a strip of
+units and the layers that share them.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +9,7 @@ import gradio as gr
 
 from ui import clicks
 from ui.closeup import MaskView
+from ui.plots import group as group_plots
 from ui.plots import layers as layer_plots
 from ui.plots import mask as mask_plots
 from ui.plots.markup import percent, png, tag, text
@@ -31,7 +34,7 @@ def build() -> Masks:
         with gr.Column(scale=2, min_width=260):
             layers = gr.HTML(layer_plots.layers(()), js_on_load=clicks.LAYERS, elem_id="layers")
         with gr.Column(scale=5, min_width=300):
-            detail = gr.HTML(EMPTY, js_on_load=clicks.PLACE, elem_id="detail")
+            detail = gr.HTML(EMPTY, js_on_load=clicks.PLACE + clicks.CELLS, elem_id="detail")
             histogram = gr.Plot(visible=False, label="Scores of this layer", elem_id="histogram")
     return Masks(layers, detail, histogram, gr.State(""), gr.State(None))
 
@@ -44,7 +47,8 @@ def shown(view: MaskView) -> str:
         class_="hint")
     key = tag("div", tag("span", "kept"), tag("span", "removed", class_="gone"), class_="key")
     if view.picture is None or view.near is None:
-        return tag("div", head, mask_plots.strip(view.scores, view.keep, view.quota), key, class_="mask units")
+        strip = mask_plots.strip(view.scores, view.keep, view.quota)
+        return tag("div", head, strip, key, group_plots.group(view.group) if view.group else "", class_="mask units")
     down, across = view.pooled
     many = "one weight" if down * across == 1 else f"{down} × {across} weights, shaded by the share that stays"
     whole = tag("figure", tag(

@@ -104,7 +104,7 @@ def groups(values: np.ndarray, keep: np.ndarray, m: int, count: int = 12) -> str
 
 
 def strip(scores: Sequence[float], keep: Sequence[bool], quota: int = 1) -> str:
-    """Units side by side, their scores as heights, removed ones hatched; norm groups stand apart."""
+    """Units side by side, their scores as heights, removed ones hatched; norm groups stand apart, many units wrap."""
     top, per = max(scores) or 1.0, len(scores) // quota
     blocks = []
     for start in range(0, len(scores), per):
@@ -116,7 +116,8 @@ def strip(scores: Sequence[float], keep: Sequence[bool], quota: int = 1) -> str:
     gone = len(keep) - sum(keep)
     words = f"{gone} of {len(keep)} units go" + (f", {gone // quota} from each of {quota} norm groups" if quota > 1
                                                   else "")
-    return tag("div", *blocks, class_="strip", role="img", aria_label=words) + tag("p", text(words), class_="hint")
+    return tag("div", *blocks, class_="strip many" if per > 100 else "strip", role="img",
+               aria_label=words) + tag("p", text(words), class_="hint")
 
 
 def microscope(seen: Microscope, kernels: Sequence[tuple[str, str | None]],

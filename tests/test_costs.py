@@ -103,7 +103,7 @@ def test_the_report_has_the_keys_of_the_design(tiny):
     value = report.to_dict()
     assert {key: set(part) for key, part in value.items() if key not in ("layers", "adjusted")} == {
         "requested": {"ratio", "of"}, "units": {"total", "gone"}, "params": {"dense", "pruned", "nonzero"},
-        "macs": {"dense", "pruned", "nonzero", "counted_at"}, "bytes": {"dense", "pruned", "dtype"},
+        "macs": {"dense", "pruned", "nonzero", "published", "counted_at"}, "bytes": {"dense", "pruned", "dtype"},
         "speed": {"theory", "reachable", "measured", "why"}, "fingerprint": {"dense", "pruned"}}
     assert {key for layer in value["layers"] for key in layer} == {
         "name", "kind", "units", "gone", "params_gone", "macs_gone", "requested", "reason", "error"}
@@ -246,6 +246,7 @@ def test_a_bare_model_is_reported_as_a_pipeline_is(tiny):
 def test_macs_that_are_not_counted_are_not_told():
     net = torch.nn.Sequential(torch.nn.Linear(8, 4))
     _, _, report = made(net, ratio=0.5)
-    assert report.macs == {"dense": None, "pruned": None, "nonzero": None, "counted_at": None}
+    assert report.macs == {"dense": None, "pruned": None, "nonzero": None, "published": None,
+                           "counted_at": None}
     assert (report.speed["theory"], report.speed["reachable"]) == (None, None)
     assert (report.units, report.layers[0].macs_gone) == ({"total": 32, "gone": 16}, None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import gradio as gr
 import pytest
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from gradio_client import Client
 from hub_stub import HubStub
 
@@ -26,9 +26,10 @@ SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "
         "sampler": "ddim", "images": 1}
 SETUP = {"component": "unet", "family": "weight", "inner": "width", "method": "magnitude", "pattern": "2:4",
          "ratio": 30, "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "of": "units",
-         "most": 100, "update": False, "rounding": "nearest", "multiple": "1", "samples-from": "", "samples": 16, "prompts": "", "timesteps": "", "guidance-of":
-         0, "seed-of": 0, **{f"{name}.{knob.name}": knob.default for name, part in sorted(CRITERIA.items())
-                             for knob in knobs(part)}}
+         "most": 100, "update": False, "rounding": "nearest", "multiple": "1", "samples-from": "", "samples": 16,
+         "prompts": "", "timesteps": "", "guidance-of": 0, "seed-of": 0,
+         **{f"{name}.{knob.name}": knob.default for name, part in sorted(CRITERIA.items())
+            for knob in knobs(part)}}
 
 
 def asked(**changes):
@@ -282,9 +283,9 @@ def lock_is_free():
 def test_a_pipeline_that_cannot_be_drawn_is_refused_with_a_sentence(tmp_path):
     net = UNet2DModel(sample_size=16, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
                       down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
-    DDPMPipeline(net, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    DDIMPipeline(net, DDIMScheduler()).save_pretrained(tmp_path / "ddpm")
     wanted = device.recipe(str(tmp_path / "ddpm"), ratio=0.5)
-    with pytest.raises(Refused, match="DDPMPipeline"):
+    with pytest.raises(Refused, match="DDIMPipeline"):
         list(device.pair(wanted, Shot("", steps=1)))
 
 
@@ -592,14 +593,12 @@ def test_whether_methods_agree_is_said_layer_by_layer(parts, small, changes):
     assert "The ratio is missing" in shown
 
 
-def test_an_architecture_is_scored_and_says_why_it_cannot_draw(parts):
+def test_an_architecture_is_opened_and_scored():
     source = "ddpm-cifar10"
     *_, (opened, problem) = page.load_model(source, "emoji-sd")
     assert (opened, problem) == (source, "")
     assert device.open_model(source).components == (("unet", "U-Net"),)
     assert device.outlook(device.recipe(source, ratio=0.5)).totals.units == pytest.approx(0.5, abs=1e-3)
-    frames = list(parts.generated(PREPARED, *SHOT.values(), *on(source)))
-    assert "not part of this version" in frames[-1][-3]
     device.PIPES.drop(lambda key: key == source)
     device.forget(source)
 

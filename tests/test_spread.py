@@ -390,7 +390,7 @@ def test_globs_may_fit_layers_of_other_units(tiny):
 
 @pytest.mark.parametrize(("values", "words"), [
     ({"overrides": [("mid*", 0.5)]}, "overrides cannot be"), ({"overrides": {1: 0.5}}, "overrides cannot be"),
-    ({"overrides": {"ratio": "much"}}, "The ratio for ratio cannot be"), ({"protect": None}, "protect cannot be None"),
+    ({"overrides": {"ratio": "much"}}, "The ratio for ratio cannot be"), ({"protect": 3}, "protect cannot be 3"),
     ({"only": (3,)}, "only cannot be"), ({"seed": "a"}, "seed cannot be 'a'"), ({"seed": True}, "seed cannot be True"),
     ({"seed": 1.5}, "seed cannot be 1.5"), ({"seed": -1}, "seed cannot be -1")])
 def test_values_of_the_wrong_kind_are_refused(values, words):

@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Any
 
 import pruning
+from pruning import planning
 from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.flags import DRAW, LOAD, OF_CALIBRATION, REQUEST, Flag, spelled
@@ -34,6 +35,7 @@ def asked(recipe: Recipe) -> dict[str, Any]:
         Refused: there is no such method or option.
     """
     usual = {name: parameter.default for name, parameter in inspect.signature(pruning.plan).parameters.items()}
+    usual |= planning.usual(CRITERIA[recipe.method])
     values = {name: getattr(recipe, name) for name in (*REQUEST, "calibration")}
     values["overrides"] = dict(recipe.overrides) or None
     if recipe.component in (*DENOISERS, ""):

@@ -2,11 +2,14 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
+from pruning.recovery import LOSSES, Recovery
+from pruning.recovery.options import many
 from pruning.registry import knobs
 from pruning.spread import OF, SPREADS
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
@@ -58,8 +61,13 @@ DRAW = {
     "sampler": Flag(str, f"{', '.join(SAMPLERS)} ({Shot.sampler})"),
     "images": Flag(int, f"pictures per prompt ({Shot.images})"),
 }
+TRAIN = {knob.name: Flag(bool if knob.default is False else str, str(knob.metadata["help"]) + (
+    "" if knob.default is False else f" ({knob.default:g})")) for knob in knobs(Recovery)} | {
+    "component": REQUEST["component"],
+    "losses": Flag(str, f"what is made small, repeatable: {', '.join(LOSSES)} (task=1)", many=True),
+}
 SPELLED = {"overrides": ("override", "GLOB=RATIO"), "prompts": ("prompt", "TEXT"),  # what can be given several times
-           "timesteps": ("timestep", "STEP")}
+           "timesteps": ("timestep", "STEP"), "losses": ("loss", "NAME=WEIGHT")}
 OF_CALIBRATION = "calibration-"
 
 
@@ -141,8 +149,26 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
     pairs = [text.rpartition("=") for text in values.pop("overrides", ())]
     if wrong := [ratio for glob, _, ratio in pairs if not glob]:
         raise Refused(f"override cannot be {wrong[0]!r}.", "It reads GLOB=RATIO, such as 'mid_block*=0.2'.")
-    looked = {name: values.pop(OF_CALIBRATION + name) for name in CALIBRATION if OF_CALIBRATION + name in values}
-    if looked:
+    for name in calibration():
+        values.pop(name, None)
+    if looked := looked_at(args):
         values["calibration"] = Calibration(**looked)
     values["overrides"] = {glob: read(f"override {glob}", float, ratio) for glob, _, ratio in pairs}
     return values
+
+
+def looked_at(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of ``Calibration`` that were given."""
+    return {name.removeprefix(OF_CALIBRATION): value for name, value in given(args, calibration()).items()}
+
+
+def recovery(args: argparse.Namespace) -> Recovery:
+    """The options of ``pruning.recover``; of samples, as many as there are unless some number is given."""
+    values, looked = given(args, {name: flag for name, flag in TRAIN.items() if name != "component"}), looked_at(args)
+    if looked:
+        shown = Calibration(**looked)
+        values["calibration"] = shown if "samples" in looked else replace(shown, samples=many(shown.source))
+    if "losses" in values:
+        pairs = [text.partition("=") for text in values["losses"]]
+        values["losses"] = tuple((name, read(f"loss {name}", float, weight or "1")) for name, _, weight in pairs)
+    return Recovery(**values)

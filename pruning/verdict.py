@@ -37,7 +37,8 @@ def headline(report: Mapping[str, Any], quality: Mapping[str, Any] | None, compo
     """
     if report["fingerprint"]["dense"] == report["fingerprint"]["pruned"]:
         return "Nothing was removed: both sides have the same weights."
-    removed, trained = _removed(report, component, pattern), _trained(report)
+    trained = _trained(report)
+    removed = "nothing" if trained and not report["units"]["gone"] else _removed(report, component, pattern)
     all_of_it = f"Removing {removed}{trained}{',' if trained else ''}"
     clock = "; ".join(_clock(report, component)) if report["speed"]["measured"] else ""
     if quality is None:

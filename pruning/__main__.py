@@ -294,7 +294,10 @@ def compare(args: argparse.Namespace) -> Result:
 
 def recover(args: argparse.Namespace) -> Result:
     """Train a pruned model so that it recovers; a run that was stopped goes on where it was."""
-    out, options, file = store.free(args.out), flags.recovery(args), Path(args.state or f"{args.out}.state")
+    out, options = store.free(args.out), flags.recovery(args)
+    file = Path(args.state or f"{out}.state")
+    if out.resolve() in file.resolve().parents:
+        raise Refused("The state cannot be in the folder that the model goes to.", "Choose a file beside it.")
     state = Training.read(file) if file.exists() else Training()
     pruned, dense = pruning.load(args.pruned), pruning.load(args.dense) if args.dense else None
     work = recovering(pruned, dense, options, getattr(args, "component", None), state)
@@ -306,7 +309,7 @@ def recover(args: argparse.Namespace) -> Result:
     assert plan is not None
     told = recovered(plan)
     assert told is not None
-    return told | {"of": plan.steps[-1].decision.sites[""], "seconds": round(state.seconds, 2), "folder": str(out),
+    return told | {"training": dict(plan.trained[-1]), "seconds": round(state.seconds, 2), "folder": str(out),
                    "plan": str(out / planfile.PLAN), "digest": plan.digest}
 
 

@@ -180,9 +180,9 @@ def recovered(plan: Plan) -> dict[str, Any] | None:
     fell = "stays at" if was == now else f"{'fell' if last['after'] < last['before'] else 'rose'} from {was} to"
     of_dense = f" (of the dense model: {dense})" if dense else ""
     return {"steps": steps, "before": last["before"], "after": last["after"], "dense": last.get("dense"),
-            "said": f"What stays was fine-tuned for {steps} steps: the denoising error {fell} {now}{of_dense}, on "
-                    f"{last.get('on', 'its samples')}; the plan alone cannot make this model again, the saved folder "
-                    "is the model."}
+            "said": f"What stays was fine-tuned for {steps} step{'s' * (steps > 1)}: the denoising error {fell} {now}"
+                    f"{of_dense}, on {last.get('on', 'its samples')}; the plan alone cannot make this model again, "
+                    "the saved folder is the model."}
 
 
 def _fell(count: int, of: int, was: float, now: float) -> str:

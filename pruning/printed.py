@@ -86,7 +86,7 @@ def _speed(speed: Result) -> str:
 
 def recovered(result: Result) -> str:
     """What training did to the error, and where the model is."""
-    each = result["seconds"] / result["of"]["steps"]
+    each = result["seconds"] / result["training"]["steps"]
     return f"{result['said']}\n\n{each:.3g} s a step\n\nwritten to {result['folder']}"
 
 

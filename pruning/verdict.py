@@ -52,7 +52,7 @@ def headline(report: Mapping[str, Any], quality: Mapping[str, Any] | None, compo
 def _trained(report: Mapping[str, Any]) -> str:
     """That what stays was trained: the pictures are those of the trained model."""
     recovered = report.get("recovered")  # as adjusted
-    return f", fine-tuned for {recovered['steps']} steps" if recovered else ""
+    return f", fine-tuned for {(n := recovered['steps'])} step{'s' * (n > 1)}" if recovered else ""
 
 
 def _removed(report: Mapping[str, Any], component: str, pattern: str | None) -> str:

@@ -66,7 +66,7 @@ class Watch:
             self.state.write(self.file)
             self.written = time.monotonic()
         if self.asked.stop and self.state.step:
-            raise Refused(f"Stopped after {self.state.step} steps, which {self.file} holds.",
+            raise Refused(f"Stopped at step {self.state.step}; {self.file} holds what was reached.",
                           "The same command goes on there.")
         if self.asked.stop:
             raise KeyboardInterrupt

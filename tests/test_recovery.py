@@ -17,8 +17,9 @@ import pruning
 from pruning import samples, surgery
 from pruning.__main__ import main
 from pruning.recovery import LOSSES, Batch, Held, Recovery, Trained, Training, loop, losses, recovering, shown, sides
+from pruning.sparse import running
 from pruning.subject import plan_of, remember, subject
-from pruning.types import Calibration, Plan
+from pruning.types import Calibration, Plan, Shot
 from pruning.verdict import headline
 from pruning.watched import Asked, Watch
 from pruning.work import Looked, drained
@@ -359,6 +360,13 @@ def test_the_report_says_what_was_done(small, tiny, how):
     assert entry(twice)["before"] == pytest.approx(entry(once)["after"])
 
 
+def test_measuring_knows_the_kernels_of_a_trained_model(tiny, how):
+    student = pruning.apply(tiny, pruning.plan(tiny, pattern="2:4"))
+    before, after = (running(pipe, Shot("a"))[1]["unet"] for pipe in (student, recovered(student, tiny, how())))
+    assert before == after
+    assert sum(before.without.values()) > 0
+
+
 def test_a_model_that_lost_nothing_can_be_trained(tiny, how, tmp_path):
     made = recovered(tiny, None, how())
     report = pruning.report(tiny, made, plan_of(made))
@@ -457,9 +465,12 @@ def test_too_large_for_the_memory(small, tiny, how, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(small, tiny, how, monkeypatch):
-    monkeypatch.setattr(loop, "LOSSES", {"task": lambda batch: losses.task(batch) * float("nan")})
-    with pytest.raises(pruning.Refused, match=r"no number any more after 0 steps\. Choose a smaller rate"):
-        recovered(small, tiny, how())
+    training = Training()
+    monkeypatch.setattr(loop, "LOSSES", {"task": lambda batch: losses.task(batch) * (
+        float("nan") if training.step else 1)})
+    with pytest.raises(pruning.Refused, match=r"no number any more at step 2\. Choose a smaller rate"):
+        recovered(small, tiny, how(), state=training)
+    assert all(tensor.isfinite().all() for part in (training.weights, training.first) for tensor in part.values())
 
 
 @pytest.mark.parametrize(("changes", "words"), [
@@ -472,6 +483,15 @@ def test_a_state_of_another_run(small, tiny, other, how, changes, words):
         recovered(small, tiny, how(**changes), state=training)
     with pytest.raises(pruning.Refused, match="another dense model"):
         recovered(small, other, how(), state=training)
+    training.step = 4
+    with pytest.raises(pruning.Refused, match="has gone 4 steps already"):
+        recovered(small, tiny, how(), state=training)
+    training.step, tensor = 1, training.first.pop("conv_in.weight")
+    with pytest.raises(pruning.Refused, match=r"conv_in\.weight is missing"):
+        recovered(small, tiny, how(), state=training)
+    training.first["conv_in.weight"] = tensor[:1]
+    with pytest.raises(pruning.Refused, match="or of another shape"):
+        recovered(small, tiny, how(), state=training)
     with pytest.raises(pruning.Refused, match="another student"):
         recovered(tiny, tiny, how(), state=training)
 
@@ -505,7 +525,7 @@ def command(folders, album, tmp_path):
 def test_the_command(command, tmp_path, capsys, small, tiny, how, folders):
     assert main([*command, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"steps", "before", "after", "dense", "said", "of", "seconds", "folder", "plan", "digest"}
+    assert set(told) == {"steps", "before", "after", "dense", "said", "training", "seconds", "folder", "plan", "digest"}
     assert (told["steps"], told["folder"]) == (3, str(tmp_path / "out"))
     made = pruning.load(tmp_path / "out")
     assert told["digest"] == plan_of(made).digest
@@ -539,7 +559,7 @@ def test_ctrl_c_keeps_what_was_reached(command, tmp_path, capsys, monkeypatch):
         capsys.readouterr()
         assert main(argv) == 1
     told = json.loads(capsys.readouterr().out)["error"]
-    assert told == {"message": f"Stopped after 2 steps, which {tmp_path / 'two.state'} holds.",
+    assert told == {"message": f"Stopped at step 2; {tmp_path / 'two.state'} holds what was reached.",
                     "remedy": "The same command goes on there."}
     assert signal.getsignal(signal.SIGINT) is handler
     assert not (tmp_path / "two").exists()
@@ -560,7 +580,8 @@ def test_ctrl_c_before_anything_was_trained(tmp_path):
 @pytest.mark.parametrize(("flags", "words"), [
     (("--steps", "0"), "steps cannot be 0"), (("--steps", "many"), "steps takes a int"),
     (("--loss", "tusk"), "There are task"), (("--loss", "task=x"), "a number"),
-    (("--component", "text_encoder"), "is no denoiser"), (("--state", "."), "is no file")])
+    (("--component", "text_encoder"), "is no denoiser"), (("--state", "."), "is no file"),
+    (("--state", "out/state"), "Choose a file beside it")])
 def test_commands_that_are_refused(command, capsys, flags, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*command, *flags]) == 1

@@ -64,7 +64,8 @@ def recovering(student: Any, teacher: Any = None, options: Recovery = DEFAULTS, 
     on. More steps than before continue a run that was finished.
 
     Raises:
-        Refused: the component cannot be trained, the samples cannot be had, or the state is of another run.
+        Refused: the component cannot be trained, the samples cannot be had, or the state is of another run; or, on the
+            way, the loss is no number any more.
     """
     learner, mentor = sides.pair(student, teacher, component)
     options = sides.settled(learner, mentor, options)
@@ -72,7 +73,7 @@ def recovering(student: Any, teacher: Any = None, options: Recovery = DEFAULTS, 
     material = yield from shown.gathering(learner, mentor, sides.calibration(options))
     state = state or Training()
     state.begin(sides.marks(learner, mentor, options) | {"samples": material.mark},
-                shown.generator("recovery", options.seed))
+                shown.generator("recovery", options.seed), options.steps)
     if "before" not in state.errors:
         before = yield from material.judging(learner.net, options)
         dense = None if mentor.net is learner.net else (yield from material.judging(mentor.net, options))
@@ -114,14 +115,13 @@ class Run:
             Refused: the loss is no number.
         """
         loss = self._loss(call)
-        value = float(loss.detach())
-        if not isfinite(value):
-            raise Refused(f"The loss is no number any more after {self.state.step} steps.", "Choose a smaller rate.")
         loss.backward()
         for tensor, stays in self.masks:  # without gradients Adam leaves a zero where it is
             if tensor.grad is not None:
                 tensor.grad.mul_(stays)
-        nn.utils.clip_grad_norm_(self.tensors, CLIP, foreach=True)
+        value, size = float(loss.detach()), float(nn.utils.clip_grad_norm_(self.tensors, CLIP, foreach=True))
+        if not (isfinite(value) and isfinite(size)):  # nothing of this step is in the state yet
+            raise Refused(f"The loss is no number any more at step {self.state.step + 1}.", "Choose a smaller rate.")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1

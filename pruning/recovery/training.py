@@ -39,12 +39,14 @@ class Training:
     first: dict[str, Tensor] = field(default_factory=dict)
     second: dict[str, Tensor] = field(default_factory=dict)
 
-    def begin(self, made_for: dict[str, Any], draw: torch.Generator) -> None:
+    def begin(self, made_for: dict[str, Any], draw: torch.Generator, steps: int) -> None:
         """Belong to a run, or go on with it.
 
         Raises:
-            Refused: it belongs to another run.
+            Refused: it belongs to another run, or has gone further.
         """
+        if self.step > steps:
+            raise Refused(f"This training has gone {self.step} steps already.", "Ask for at least as many.")
         if not self.made_for:
             self.made_for, self.draw = made_for, draw
         for what, value in made_for.items():
@@ -55,14 +57,20 @@ class Training:
                               "Give what it was begun with, or begin anew with another state file.")
 
     def taken_up(self, source: nn.Module) -> nn.Module:
-        """A copy of a module with parameters of its own, float32, from where the training is."""
+        """A copy of a module with parameters of its own, float32, from where the training is.
+
+        Raises:
+            Refused: the training's tensors are not those of such a module.
+        """
         memo: dict[int, Any] = {}
         for name, old in source.named_parameters():
             if old.is_floating_point():
                 fresh = torch.empty_like(old, dtype=torch.float32, requires_grad=False)  # in its memory format
                 for part in SETS:
-                    start = torch.zeros(()) if part in ("first", "second") else old.detach()
+                    start = torch.zeros_like(fresh) if part in ("first", "second") else old.detach()
                     known = getattr(self, part).get(name, start)
+                    if known.shape != fresh.shape or (self.step and known is start):
+                        raise Refused(f"The state of {name} is missing or of another shape.", "Begin anew.")
                     getattr(self, part)[name] = torch.empty_like(fresh).copy_(known)
                 memo[id(old)] = nn.Parameter(self.weights[name])
         return copy.deepcopy(source, memo)

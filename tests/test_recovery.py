@@ -252,7 +252,8 @@ def test_work_that_is_closed_leaves_nothing(small, tiny, how, monkeypatch):
     assert same(before[1], state(small))
 
 
-@pytest.mark.parametrize(("options", "plan"), [({}, WIDTH), ({"dropout": True, "half": True}, MASKS)])
+@pytest.mark.parametrize(("options", "plan"), [
+    ({"losses": {"task": 100}}, WIDTH), ({"dropout": True, "half": True}, MASKS)])
 def test_going_on_is_as_if_it_had_not_been_stopped(tiny, how, tmp_path, options, plan):
     dense = pipeline()
     dense.unet = unet(dropout=0.5)
@@ -270,7 +271,9 @@ def test_going_on_is_as_if_it_had_not_been_stopped(tiny, how, tmp_path, options,
         assert same(weights(made), weights(whole))
         assert plan_of(made) == plan_of(whole)
         assert len(kept.losses) == 4
+        assert list(kept.weights) == [name for name, _ in student.unet.named_parameters()]
     assert torch.equal(stream, torch.get_rng_state())
+    assert list(Training.read(tmp_path / "state").weights) != list(training.weights)  # files have an order of their own
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 

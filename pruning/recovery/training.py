@@ -62,18 +62,21 @@ class Training:
         Raises:
             Refused: the training's tensors are not those of such a module.
         """
-        memo: dict[int, Any] = {}
-        for name, old in source.named_parameters():
-            if old.is_floating_point():
-                fresh = torch.empty_like(old, dtype=torch.float32, requires_grad=False)  # in its memory format
-                for part in SETS:
-                    start = torch.zeros_like(fresh) if part in ("first", "second") else old.detach()
-                    known = getattr(self, part).get(name, start)
-                    if known.shape != fresh.shape or (self.step and known is start):
-                        raise Refused(f"The state of {name} is missing or of another shape.", "Begin anew.")
-                    getattr(self, part)[name] = torch.empty_like(fresh).copy_(known)
-                memo[id(old)] = nn.Parameter(self.weights[name])
+        trained = {name: old.detach() for name, old in source.named_parameters() if old.is_floating_point()}
+        fresh = {part: {name: self._start(part, name, old) for name, old in trained.items()} for part in SETS}
+        for part, tensors in fresh.items():  # in the module's order, which sums over all gradients follow
+            setattr(self, part, tensors)
+        memo = {id(source.get_parameter(name)): nn.Parameter(tensor) for name, tensor in self.weights.items()}
         return copy.deepcopy(source, memo)
+
+    def _start(self, part: str, name: str, old: Tensor) -> Tensor:
+        out = torch.empty_like(old, dtype=torch.float32)  # in its memory format
+        known = getattr(self, part).get(name)
+        if self.step and (known is None or known.shape != old.shape):
+            raise Refused(f"The state of {name} is missing or of another shape.", "Begin anew.")
+        if known is None and part in ("first", "second"):
+            return out.zero_()
+        return out.copy_(old if known is None else known)
 
     def write(self, file: str | Path) -> None:
         """Write it as one file of tensors, whole or not at all."""

@@ -125,7 +125,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     trainer.add_argument("--state", metavar="FILE", help="where a stop leaves what was reached, and where the same "
                          "command goes on (FOLDER.state)")
     flags.add(trainer.add_argument_group("how it is trained"), flags.TRAIN)
-    flags.add(trainer.add_argument_group("which samples it is shown"), flags.calibration())
+    flags.add(trainer.add_argument_group("which samples it is shown"), flags.calibration(flags.SHOWN))
     for name in LATER:
         command(later, str, name=name)
 

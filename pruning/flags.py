@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
+from pruning.pictures import GUIDANCE
 from pruning.recovery import LOSSES, Recovery
-from pruning.recovery.options import many
+from pruning.recovery.options import DRAWN, MANY, many
 from pruning.registry import knobs
 from pruning.spread import OF, SPREADS
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
@@ -63,8 +64,15 @@ DRAW = {
 }
 TRAIN = {knob.name: Flag(bool if knob.default is False else str, str(knob.metadata["help"]) + (
     "" if knob.default is False else f" ({knob.default:g})")) for knob in knobs(Recovery)} | {
-    "component": REQUEST["component"],
+    "component": Flag(str, "what is trained; denoisers alone can be (the denoiser)"),
     "losses": Flag(str, f"what is made small, repeatable: {', '.join(LOSSES)} (task=1)", many=True),
+}
+SHOWN = {  # the samples that a recovery trains on, at all timesteps
+    "prompts": Flag(str, "a prompt to draw, or the caption of pictures without one, repeatable", many=True),
+    "samples": Flag(int, f"how many at most ({MANY}; {DRAWN} where the model draws them)"),
+    "guidance": Flag(float, f"how strongly prompts are followed where the model draws ({GUIDANCE:g})"),
+    "seed": Flag(int, "of what the model draws (0)"),
+    "source": Flag(str, "bundled, generated, or a folder of pictures (the first that the dense model has)"),
 }
 SPELLED = {"overrides": ("override", "GLOB=RATIO"), "prompts": ("prompt", "TEXT"),  # what can be given several times
            "timesteps": ("timestep", "STEP"), "losses": ("loss", "NAME=WEIGHT")}
@@ -96,9 +104,9 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     add(parser.add_argument_group("options of methods"), method_knobs())
 
 
-def calibration() -> dict[str, Flag]:
+def calibration(known: dict[str, Flag] = CALIBRATION) -> dict[str, Flag]:
     """The arguments of ``Calibration`` as flags."""
-    return {OF_CALIBRATION + name: flag for name, flag in CALIBRATION.items()}
+    return {OF_CALIBRATION + name: flag for name, flag in known.items()}
 
 
 def asked() -> dict[str, Flag]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning import store
 from pruning.__main__ import main
-from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST, TRAIN
+from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST, SHOWN, TRAIN
 from pruning.subject import plan_of
 from pruning.types import Calibration, Plan, Shot
 
@@ -94,6 +94,7 @@ def test_flags_are_the_arguments_of_the_public_functions():
     assert set(REQUEST) == taken
     assert set(DRAW) == {f.name for f in fields(Shot)} - {"size"}
     assert set(TRAIN) == set(inspect.signature(pruning.recover).parameters) - {"pruned", "dense", "calibration"}
+    assert set(SHOWN) == {f.name for f in fields(Calibration)} - {"timesteps"}
     assert set(CALIBRATION) == {f.name for f in fields(Calibration)}
 
 

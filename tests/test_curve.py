@@ -1,10 +1,13 @@
 """The loss at single timesteps as a figure and in words."""
 
+import re
+
 import pytest
 
 from pruning.scores import Curve
 from ui import importance
 from ui.plots.curve import curve, in_words, runs
+from ui.plots.training import smooth, ticks, training
 
 SEEN = Curve((0, 10, 20, 30), (0.8, 0.1, 0.02, 0.3), 0.1, (True, True, False, True), 40)
 
@@ -38,3 +41,26 @@ def test_in_words():
 def test_methods_that_listen_to_nothing_show_nothing():
     assert [shown.visible for shown in importance.listened(None)] == [False, False]
     assert [shown.visible for shown in importance.listened(SEEN)] == [True, True]
+
+
+def test_a_running_mean():
+    assert smooth([4.0, 2.0, 6.0, 0.0], 2) == [4, 3, 4, 3]
+    assert smooth([], 3) == []
+
+
+def test_a_training_is_drawn_on_a_logarithmic_scale():
+    shown = training([0.1, 0.01, 0.001], 10, before=0.1, after=0.001, dense=0.01)
+    ups = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', shown)]
+    assert ups[1] - ups[0] == pytest.approx(ups[2] - ups[1], abs=0.2)
+    held = [float(y) for y in re.findall(r'<rect x="[\d.]+" y="([\d.]+)"', shown)]
+    assert held == [pytest.approx(ups[0] - 4, abs=0.1), pytest.approx(ups[2] - 4, abs=0.1)]
+    assert "Loss after 3 of 10 steps" in shown
+    assert training([], 10) == ""
+
+
+def test_many_steps_are_thinned_out():
+    assert training([0.1 + i % 7 / 10 for i in range(2000)], 2000).count("<circle") <= 500
+
+
+def test_round_numbers_on_the_scale():
+    assert ticks(0.03, 0.3) == pytest.approx([0.05, 0.1, 0.2])

@@ -1,6 +1,7 @@
 """The running page through its API: what one visitor gets, and that a second visitor does not change it."""
 
 import gc
+import json
 import re
 import shutil
 import threading
@@ -9,7 +10,7 @@ from dataclasses import replace
 
 import gradio as gr
 import pytest
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from gradio_client import Client
 from hub_stub import HubStub
 
@@ -17,9 +18,10 @@ import app
 from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.kept import Kept
+from pruning.recovery import Recovery, options
 from pruning.registry import knobs
 from pruning.types import Calibration, Shot
-from ui import compare, device, importance, page, setup
+from ui import compare, device, importance, page, recover, report, setup
 from ui.pairs import History, Pair
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
@@ -46,7 +48,7 @@ SHOWN = ("stage", "cards", "verdict", "earlier", "stale", "panel", "problem")
 
 def generate(client, shot=None, **changes):
     """What the page shows in the end, by place."""
-    values = [*({**SHOT, **(shot or {})}).values(), *({**SETUP, **changes}).values()]
+    values = [True, *({**SHOT, **(shot or {})}).values(), *({**SETUP, **changes}).values()]
     return {name: value(shown) for name, shown in zip(SHOWN, client.predict(*values, api_name="/generate"),
                                                      strict=True)}
 
@@ -253,7 +255,7 @@ def test_running_out_of_memory_is_a_sentence(monkeypatch, parts, error):
         yield
 
     monkeypatch.setattr(device, "pair", full)
-    frames = list(parts.generated(PREPARED, *SHOT.values(), *asked()))
+    frames = list(parts.generated(PREPARED, True, *SHOT.values(), *asked()))
     assert "not enough memory" in frames[-1][-3]
     assert frames[-1][0] == compare.stage(PREPARED.shown)
     assert frames[-1][-1] is False
@@ -291,7 +293,7 @@ def test_a_pipeline_that_cannot_be_drawn_is_refused_with_a_sentence(tmp_path):
 
 def test_a_fault_of_ours_brings_the_last_pair_back_and_is_shown(monkeypatch, parts):
     monkeypatch.setattr(device, "pair", lambda *_: {}["no such part"])
-    frames = parts.generated(PREPARED, *SHOT.values(), *asked())
+    frames = parts.generated(PREPARED, True, *SHOT.values(), *asked())
     assert next(frames)[-1] is True
     last = next(frames)
     assert (last[0], last[-1]) == (compare.stage(PREPARED.shown), False)
@@ -652,3 +654,151 @@ def test_a_larger_unit_is_shown_with_all_that_goes_with_it(parts, component, inn
 def test_single_weights_go_alone(parts):
     shown, _ = parts.looked("down_blocks.0.resnets.0.conv2", None, *asked())
     assert "What goes together" not in shown
+
+
+# Recovery.
+
+
+TRAIN = (10, 2, 1e-3, False)  # steps, batch, rate, bfloat16
+
+
+@pytest.fixture
+def trained(parts, small, monkeypatch):
+    """What a training of some steps showed, frame by frame, and the values that the page asked with."""
+    monkeypatch.setattr(recover, "EVERY", 0)
+    monkeypatch.setattr(options, "DRAWN", 4)
+    width = on(small, family="width", inner="channel", ratio=50)
+
+    def go(history=PREPARED, steps=10, until="never"):
+        shot = {**SHOT, "prompt": "a", "steps": 2}
+        work, seen = parts.recovered(history, steps, *TRAIN[1:], *shot.values(), *width), []
+        for frame in work:
+            seen.append(frame)
+            if until in str(frame[0]):
+                break
+        work.close()
+        return seen
+    return go, width
+
+
+def test_a_training_shows_its_curve_and_pictures_before_and_after(trained, parts):
+    go, width = trained
+    frames = go()
+    note, curve, pictures, use, history, busy = frames[-1]
+    assert (note, busy, use.value, use.visible) == ("", False, True, True)
+    assert curve.count("<circle") == 10
+    assert curve.count('class="held"') == 3  # before, after, and in the legend
+    assert pictures.count("<img") == 3
+    assert "fine-tuned for 10 steps" in pictures
+    after, before, first = history.pairs
+    assert first == PREPARED.shown
+    assert (before.recovery, after.recovery.steps) == (None, 10)
+    assert before.pruned.params == after.pruned.params
+    assert before.pruned.fingerprint != after.pruned.fingerprint
+    assert before.dense.pictures == after.dense.pictures
+    assert any("Training" in frame[0] and "<progress" in frame[0] for frame in frames if isinstance(frame[0], str))
+    off, note, *_ = parts.rested(history, False, *TRAIN, *width)[len(parts.shown_places):]
+    assert off.interactive is False
+
+
+def test_what_was_drawn_before_is_not_drawn_again(trained):
+    go, _ = trained
+    history = go()[-1][4]
+    again = go(history, steps=20)
+    assert len(again[-1][4].pairs) == len(history.pairs) + 1
+    assert again[-1][1].count("<circle") == 10  # the first ten steps had been taken
+
+
+def test_a_stopped_training_goes_on(trained, parts):
+    go, width = trained
+    assert "Training" in go(until="Training, ")[-1][0]
+    recipe = device.recipe(width[0], **parts.asked.asked(width)[1])
+    state = device.reached(recipe, Recovery(10, *TRAIN[1:3]))
+    reached = state.step
+    assert 0 < reached < 10
+    values = parts.rested(PREPARED, True, *TRAIN, *width)
+    assert f"Stopped after {reached} steps" in values[-2]
+    assert device.latest(recipe) is None
+    go()
+    assert state.step == 10
+    assert device.latest(recipe) == Recovery(10, *TRAIN[1:3])
+
+
+def test_one_draws_with_the_fine_tuned_weights_or_without(trained, parts):
+    go, width = trained
+    tuned = go()[-1][4].pairs[0]
+    shots = ({**SHOT, "prompt": "b", "steps": 2}).values()
+    drawn = {use: list(parts.generated(PREPARED, use, *shots, *width))[-1][-2].shown for use in (True, False)}
+    assert drawn[True].pruned.fingerprint == tuned.pruned.fingerprint
+    assert (drawn[True].recovery, drawn[False].recovery) == (tuned.recovery, None)
+    assert "fine-tuned 10 steps" in compare.brief(drawn[True].recipe, drawn[True].recovery)
+
+
+def test_a_fine_tuned_model_that_is_gone_is_asked_for_again(trained):
+    go, _ = trained
+    tuned = go()[-1][4].pairs[0]
+    device.TRAINED.drop(lambda key: True)
+    with pytest.raises(Refused, match="not kept any more"):
+        list(device.measured(tuned, 5))
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ((None, 2, 1e-3, False), "steps is empty"), ((10, 0, 1e-3, False), "batch cannot be 0"),
+    ((10, 2, -1.0, False), "rate cannot be -1"), ((4000, 2, 1e-3, False), "It runs up to 2000")])
+def test_trainings_that_cannot_be(parts, small, values, words):
+    frames = list(parts.recovered(PREPARED, *values, *SHOT.values(), *on(small)))
+    assert words in frames[-1][0]
+    assert frames[-1][-1] is False
+
+
+def test_a_public_page_trains_for_a_while_only(monkeypatch, small):
+    monkeypatch.setattr(device, "PUBLIC", True)
+    with pytest.raises(Refused, match="200 steps of 16 samples at most"):
+        next(device.training(device.recipe("emoji-sd", ratio=0.5), Recovery(steps=201)))
+
+
+def test_a_pair_says_how_its_model_was_trained(trained):
+    go, _ = trained
+    pair = go()[-1][4].pairs[0]
+    assert Pair.from_dict(json.loads(json.dumps(pair.to_dict()))).recovery == pair.recovery
+    made = report.texts(pair)
+    assert "pruning.recover(smaller, pipe, steps=10, batch=2, rate=0.001)" in made
+    assert "python -m pruning recover" in made
+
+
+# A method's own ways.
+
+
+def test_another_method_brings_its_ways_where_nobody_chose_others():
+    usual = "conv_in, conv_out, proj_out, *embed*, *label_emb*"
+    spread, protect, rounding = setup.ways("diff-pruning", "layer", usual, "nearest")
+    assert (spread, protect, rounding) == ("layer", "conv_out", "paper")
+    assert setup.ways("magnitude", "layer", "conv_out", "paper") == ("layer", usual, "nearest")
+    kept = setup.ways("diff-pruning", "global", "mid_block*", "newer")
+    assert kept == (gr.skip(), gr.skip(), gr.skip())
+
+
+def test_a_model_without_prompts_has_no_row_for_one(tmp_path):
+    net = UNet2DModel(sample_size=16, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
+                      down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
+    DDPMPipeline(net, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    shown = page.opened(str(tmp_path / "ddpm"), "unet")
+    assert [part.visible for part in shown[3:-1]] == [False] * 4
+    assert shown[-1] is False
+    assert compare.help_with("zebra", "emoji-sd", False) == ""
+    wanted = device.recipe(str(tmp_path / "ddpm"), ratio=0.5)
+    *_, pair = device.pair(wanted, Shot("a cat", "a dog", steps=2))
+    assert (pair.shot.prompts, pair.shot.negative) == (("",), "")
+    assert pair.quality["alignment"] is None
+    *_, clocked = device.measured(pair, 5)
+    assert set(clocked.measured["parts"]) == {"step", "denoiser", "picture"}
+    assert page.opened("emoji-sd", "unet")[3].visible is True
+
+
+def test_widths_in_multiples_say_what_they_cost(parts):
+    wanted = device.recipe("emoji-sd", units="channel", ratio=0.3, multiple=32)
+    (_, note) = device.outlook(wanted).notes
+    assert note.startswith("Widths in multiples of 32: ")
+    free = device.outlook(replace(wanted, multiple=1))
+    assert f"{free.totals.macs:.1%} would".replace("%", " %") in note
+    assert len(free.notes) == 1

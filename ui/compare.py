@@ -11,6 +11,7 @@ import gradio as gr
 
 from pruning.errors import Refused
 from pruning.models import BUNDLED, bars, vocabulary
+from pruning.recovery import Recovery
 from pruning.subject import DENOISERS, LABELS
 from pruning.types import Recipe, Shot
 from pruning.verdict import headline, sentence
@@ -225,20 +226,22 @@ def strip(history: History) -> str:
     if len(history.pairs) < 2:
         return ""
     rows = [tag("button", f'<img src="{pair.pruned.pictures[0]}" alt="">',
-                tag("span", text(brief(pair.recipe)), class_="what"),
+                tag("span", text(brief(pair.recipe, pair.recovery)), class_="what"),
                 tag("span", text(described(pair.shot)), class_="sub"), type="button", data_say=i,
                 aria_pressed=str(i == history.at).lower(),
-                aria_label=f"Back to {brief(pair.recipe)}, {described(pair.shot)}, seed {pair.shot.seed}")
+                aria_label=f"Back to {brief(pair.recipe, pair.recovery)}, {described(pair.shot)}, "
+                           f"seed {pair.shot.seed}")
             for i, pair in enumerate(history.pairs)]
     return tag("div", tag("span", "Earlier in this tab", class_="lead"), tag("div", *rows, class_="row"),
                class_="history", role="group", aria_label="Pairs drawn in this tab, newest first")
 
 
-def brief(recipe: Recipe) -> str:
-    """A recipe in a few words."""
+def brief(recipe: Recipe, recovery: Recovery | None = None) -> str:
+    """A recipe in a few words, and whether what stays was trained."""
     what = recipe.pattern or f"{NOUNS.get(recipe.units, recipe.units)} −{recipe.ratio * 100:.0f} %"
+    trained = f", fine-tuned {recovery.steps} steps" if recovery else ""
     where = "" if recipe.component in DENOISERS else f", {LABELS.get(recipe.component, '').removeprefix('The ')}"
-    return f"{recipe.method}, {what}{', adjusted' if recipe.update else ''}{where}"
+    return f"{recipe.method}, {what}{', adjusted' if recipe.update else ''}{trained}{where}"
 
 
 def new_seed() -> int:

@@ -8,7 +8,7 @@ import ctypes
 import fnmatch
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from pruning.kept import GB, Kept
 from pruning.overlap import Overlap, overlapping
 from pruning.preview import Table, Totals
 from pruning.quality import Divergence, compared, judge_for
+from pruning.recovery import Event, Recovery, Training, recovering
 from pruning.scores import Curve, Scores
 from pruning.subject import LABELS, components, parts_of, plan_of, subject
 from pruning.types import Plan, Recipe, Shot
@@ -41,11 +42,14 @@ ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", 
 
 LOCK, LOADING = threading.RLock(), threading.RLock()
 SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(GB // 2), Kept(GB // 64)
+TRAININGS, TRAINED = Kept(GB), Kept(GB // 2)  # by recipe and options; of trainings under way, whatever their steps
+TRAINED_STEPS, TRAINED_BATCH = 200, 16  # that a visitor of a public page may ask for
 TABLES, QUANTILES, MISSED = Kept(GB // 64), Kept(GB // 64), Kept(GB // 256)
 LOOKS = 64  # samples that a visitor of a public page may ask for
 QUICK = 50_000_000  # weights that are scored while one waits
 CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
 T = TypeVar("T")
+E = TypeVar("E")
 PIPES = Kept(psutil.virtual_memory().total // 2, lambda source: forget(source))
 
 
@@ -81,6 +85,8 @@ def forget(source: str) -> None:
     """Let go of what a dropped pipeline left behind: scores and pruned pipelines share its weights."""
     for cache in (SCORES, PLANS, PRUNED, TABLES, QUANTILES, MISSED):
         cache.drop(lambda key: key.model == source)
+    for cache in (TRAININGS, TRAINED):
+        cache.drop(lambda key: key[0].model == source)
     PREVIEWS.drop(lambda key: key == source)
 
 
@@ -193,7 +199,7 @@ def _tried(wanted: Recipe) -> Generator[Looked, None, None]:
     MISSED.get_or(trying(wanted), lambda: (found, 200 * len(found.errors)))
 
 
-def stepwise(work: Generator[Looked, None, T]) -> Generator[Looked, None, T]:
+def stepwise(work: Generator[E, None, T]) -> Generator[E, None, T]:
     """Some work of which nobody else is kept waiting for more than a step."""
     try:
         while True:
@@ -254,8 +260,16 @@ def weighed(found: Plan) -> tuple[Plan, int]:
     return found, (1 << 18) + sum(bits.nbytes for bits in found.tensors.values())
 
 
-def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
-    """The pruned pipeline of a recipe, made once; only the component that changed takes memory."""
+def pruned(wanted: Recipe, options: Recovery | None = None) -> Generator[Looked, None, Any]:
+    """The pruned pipeline of a recipe, made once; only the component that changed takes memory.
+
+    Raises:
+        Refused: with ``options`` it is the one that was trained so, which is not kept any more.
+    """
+    if options is not None:
+        if (found := TRAINED.look((settled(wanted), options))) is None:
+            raise Refused("The fine-tuned model is not kept any more.", "Fine-tune it again in Recover.")
+        return found
     if PRUNED.look(wanted) is None:
         yield from looking(wanted)
     wanted = settled(wanted)
@@ -264,6 +278,37 @@ def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
         found = yield from stepwise(surgery.applying(pipeline(wanted.model), plan(wanted)))
         found = PRUNED.get_or(wanted, lambda: (found, nbytes(subject(found, wanted.component).net)))
     return found
+
+
+def training(wanted: Recipe, options: Recovery) -> Generator[Event, None, None]:
+    """Train the pruned model of a recipe, step by step; then it is there. A stopped training goes on where it was.
+
+    More steps go on from where fewer came to.
+    """
+    if PUBLIC and (options.steps > TRAINED_STEPS or options.batch > TRAINED_BATCH):
+        raise Refused(f"This public page trains for {TRAINED_STEPS} steps of {TRAINED_BATCH} samples at most.",
+                      "Duplicate the Space, or run it on your machine, to train for longer.")
+    smaller = yield from pruned(wanted)
+    wanted = settled(wanted)
+    dense, net = pipeline(wanted.model), subject(smaller).net
+    size = 16 * sum(p.numel() for p in net.parameters())  # weights, their average, two moments
+    state = TRAININGS.get_or((wanted, replace(options, steps=1)), lambda: (Training(), size))
+    if TRAINED.look((wanted, options)) is None:
+        made = yield from stepwise(recovering(smaller, dense, options, state=state))
+        TRAINED.get_or((wanted, options), lambda: (made, nbytes(subject(made).net)))
+
+
+def reached(wanted: Recipe, options: Recovery) -> Training | None:
+    """How far the training of a recipe's model has come."""
+    return TRAININGS.look((settled(wanted), replace(options, steps=1)))
+
+
+def latest(wanted: Recipe) -> Recovery | None:
+    """How the model of a recipe was trained last; None when it was not."""
+    if not known(wanted) and wanted.spread == "sensitivity":
+        return None
+    wanted = settled(wanted)
+    return next((options for recipe, options in reversed(TRAINED) if recipe == wanted), None)
 
 
 def outlook(wanted: Recipe) -> Outlook:
@@ -317,15 +362,15 @@ def table(wanted: Recipe) -> Table:
     return TABLES.get_or(replace(wanted, ratio=0.0), lambda: (preview.table(scored, wanted, settled), 1 << 17))
 
 
-def pair(wanted: Recipe, shot: Shot) -> Iterator[Looked | Frame | Pair]:
+def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterator[Looked | Frame | Pair]:
     """Both pictures, step by step, and at last the finished pair. Before that, what it takes to prune.
+
+    With ``options`` the pruned side is the model that was trained so.
 
     Closing the iterator stops the work and leaves the engine as it was.
     """
-    dense = pipeline(wanted.model)
-    if not canvas.drawing(dense).prompted:
-        shot = replace(shot, prompts=("",), negative="")
-    smaller = yield from pruned(wanted)
+    dense, shot = pipeline(wanted.model), heard(wanted, shot)
+    smaller = yield from pruned(wanted, options)
     done = plan_of(smaller) or plan(wanted)
     sides: dict[str, Side] = {}
     apart, film = Divergence(), list[Moment]()
@@ -359,8 +404,31 @@ def pair(wanted: Recipe, shot: Shot) -> Iterator[Looked | Frame | Pair]:
     changes = tuple(png(difference(a, b))
                     for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
     yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
-               machine(dense), exact=done.decided.recipe if wanted.spread == "sensitivity" else None)
+               machine(dense), recovery=options,
+               exact=done.decided.recipe if wanted.spread == "sensitivity" else None)
     trim()
+
+
+def heard(wanted: Recipe, shot: Shot) -> Shot:
+    """A shot without what a recipe's model does not listen to.
+
+    Raises:
+        Refused: the model cannot draw.
+    """
+    around = canvas.drawing(pipeline(wanted.model))
+    return shot if around.prompted else replace(shot, prompts=("",), negative="")
+
+
+def recovered(wanted: Recipe, shot: Shot, options: Recovery, known: Sequence[Pair]) -> Iterator[Event | Frame | Pair]:
+    """The pair before, the training, and the pair after. A pair before that is ``known`` is not drawn again."""
+    shot = heard(wanted, shot)
+    before = next((one for one in known if (one.recipe, one.shot, one.recovery) == (wanted, shot, None)), None)
+    if before:
+        yield before
+    else:
+        yield from pair(wanted, shot)
+    yield from training(wanted, options)
+    yield from pair(wanted, shot, options)
 
 
 def trim() -> None:
@@ -372,7 +440,7 @@ def trim() -> None:
 
 def measured(old: Pair, repeats: int) -> Iterator[Turn | Pair]:
     """The pair's models on the clock, a whole run at a time, and at last the pair with what was measured."""
-    dense, smaller = pipeline(old.recipe.model), drained(pruned(old.recipe))
+    dense, smaller = pipeline(old.recipe.model), drained(pruned(old.recipe, old.recovery))
     done = plan_of(smaller) or plan(old.recipe)
     shot = replace(old.shot, steps=min(old.shot.steps, CLOCKED))
     runs = turns(dense, smaller, shot, repeats)

@@ -14,7 +14,7 @@ from pruning.preview import RATIOS, Table, Totals
 from pruning.types import Recipe, Shot
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked
-from ui import address, clicks, closeup, compare, device, importance, masks, report, setup, speed
+from ui import address, clicks, closeup, compare, device, importance, masks, recover, report, setup, speed
 from ui.controls import option
 from ui.pairs import History, Pair
 from ui.plots import agreement as agreement_plots
@@ -24,7 +24,8 @@ from ui.plots.markup import tag, text
 from ui.progress import kept_in, noted, paced
 
 TITLE = "Prunescope"
-TABS = {"compare": "Compare", "importance": "Importance", "masks": "Masks", "speed": "Speed", "report": "Report"}
+TABS = {"compare": "Compare", "importance": "Importance", "masks": "Masks", "recover": "Recover", "speed": "Speed",
+        "report": "Report"}
 LINKED = 300  # own ratios of layers that a link can hold
 REMEMBERED = 50  # requests that Undo goes back through
 
@@ -60,11 +61,13 @@ def page() -> gr.Blocks:
                         rows = importance.build(setup.method_options("weight", {}))
                     with gr.Tab(TABS["masks"], id="masks", render_children=True):
                         mask = masks.build()
+                    with gr.Tab(TABS["recover"], id="recover", render_children=True):
+                        tuned = recover.build()
                     with gr.Tab(TABS["speed"], id="speed", render_children=True):
                         clock = speed.build()
                     with gr.Tab(TABS["report"], id="report", render_children=True):
                         told = report.build()
-        Page(demo, top, link, tabs, asked, pair, rows, mask, clock, told).wire()
+        Page(demo, top, link, tabs, asked, pair, rows, mask, tuned, clock, told).wire()
     return demo
 
 
@@ -85,6 +88,7 @@ class Page:
     pair: compare.Compare
     rows: importance.Importance
     mask: masks.Masks
+    tuned: recover.Recover
     clock: speed.Speed
     told: report.Report
 
@@ -116,6 +120,7 @@ class Page:
         self.wire_looking()
         self.wire_views()
         self.wire_pair()
+        self.wire_recovery()
         self.wire_clock()
 
     def ready(self, opening: Any) -> None:
@@ -190,7 +195,7 @@ class Page:
         shows = [*pair.finished, self.clock.panel]
         begin = [pair.generate.click, pair.prompt.submit]
         gr.on(begin, None, None, [pair.stop, pair.problem], js=clicks.WAIT, **VIEW)
-        running = gr.on(begin, self.generated, [pair.history, *pair.inputs, *self.asked.inputs],
+        running = gr.on(begin, self.generated, [pair.history, self.tuned.use, *pair.inputs, *self.asked.inputs],
                         [*shows, pair.problem, pair.history, pair.drawing], api_name="generate", **ALONE)
         # What Stop shows waits until the drawing has really ended: a last step may still be on its way to the page.
         self.drawing = running
@@ -203,6 +208,19 @@ class Page:
         pair.prompt.change(*self.help, **NEWEST)
         gr.on([control.input if control is pair.sampler else control.change for control in pair.inputs],
               *self.addressed, **NEWEST)
+
+    def wire_recovery(self) -> None:
+        """What stays is trained, in a queue of its own: others draw between its steps."""
+        pair, tuned = self.pair, self.tuned
+        tuned.train.click(None, None, [tuned.stop, tuned.progress], js=clicks.WAIT, **VIEW)
+        running = tuned.train.click(
+            self.recovered, [pair.history, *tuned.inputs, *pair.inputs, *self.asked.inputs],
+            [tuned.progress, tuned.curve, tuned.pictures, tuned.use, pair.history, tuned.busy], concurrency_id="train",
+            concurrency_limit=1, show_progress="hidden", api_name="recover")
+        tuned.stop.click(None, None, cancels=[running], **VIEW)
+        running.then(self.rested, [pair.history, tuned.busy, *tuned.inputs, *self.asked.inputs],
+                     [*self.shown_places, tuned.stop, tuned.progress, tuned.busy], **VIEW).then(
+            self.filled, [self.tab, pair.history], [self.told.card, self.told.texts], **VIEW)
 
     def wire_clock(self) -> None:
         """The shown pair's models are measured."""
@@ -387,7 +405,42 @@ class Page:
             return alert(error), gr.Plot(visible=False)
         return masks.shown(seen), masks.figure(seen)
 
-    def generated(self, history: History, *values: Any) -> Iterator[list[Any]]:
+    def recovered(self, history: History, *values: Any) -> Iterator[list[Any]]:
+        """The training as it goes: pictures before, the curve, pictures after."""
+        own, shots = len(self.tuned.inputs), len(self.pair.inputs)
+        shown = recover.Live()
+        try:
+            options, shot = recover.options(values[:own]), compare.shot(values[own : own + shots])
+            source, request = self.asked.asked(values[own + shots :])
+            for event in device.recovered(device.recipe(source, **request), shot, options, history.pairs):
+                if isinstance(event, Pair):
+                    history = history if event in history.pairs else history.added(event)
+                    shown.pairs.append(event)
+                    yield [gr.skip(), shown.curve(options.steps), recover.before_after(shown.pairs), gr.skip(), history,
+                           True]
+                elif note := shown.noted(event, options.steps):
+                    yield [note, shown.curve(options.steps), gr.skip(), gr.skip(), history, True]
+        except Exception as error:
+            known = error if isinstance(error, Refused) else in_words(error) if out_of_memory(error) else ""
+            yield [alert(known), gr.skip(), gr.skip(), gr.skip(), history, False]
+            if not known:  # a fault of ours is shown as one
+                raise
+            return
+        yield ["", shown.curve(options.steps), recover.before_after(shown.pairs), gr.Checkbox(True, visible=True),
+               history, False]
+
+    def rested(self, history: History, busy: bool, *values: Any) -> list[Any]:
+        """Training has ended: done, refused, or stopped, which is said with how far it came."""
+        off = gr.Button(interactive=False)
+        if not busy:
+            return [*self.shown(history), off, gr.skip(), False]
+        own = len(self.tuned.inputs)
+        source, request = self.asked.asked(values[own:])
+        state = device.reached(device.recipe(source, **request), recover.options(values[:own]))
+        note = f"Stopped after {state.step} steps; Fine-tune goes on from there." if state else "Stopped."
+        return [*self.shown(history), off, tag("p", note, class_="hint", role="status"), False]
+
+    def generated(self, history: History, use: bool, *values: Any) -> Iterator[list[Any]]:
         """The pair as it is drawn, or one sentence why not; the last good pair is back then."""
         same = [gr.skip()] * len(self.shown_places)
         yield [*same, tag("p", "Preparing the pruned model.", class_="note", role="status"), gr.skip(), True]
@@ -395,7 +448,8 @@ class Page:
         try:
             source, request = self.asked.asked(read)
             shot = compare.shot(shots)
-            for event in device.pair(device.recipe(source, **request), shot):
+            recipe = device.recipe(source, **request)
+            for event in device.pair(recipe, shot, device.latest(recipe) if use else None):
                 if isinstance(event, Looked):
                     yield [*same, noted(event, "Preparing the pruned model: "), gr.skip(), True]
                 elif isinstance(event, device.Frame):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from pruning.recovery import Recovery
 from pruning.types import Recipe, Shot
 from ui.plots.pair import Moment, Side
 
@@ -24,6 +25,7 @@ class Pair:
     quality: Mapping[str, Any]
     machine: str  # that drew it
     note: str = ""  # of a prepared pair: where it comes from
+    recovery: Recovery | None = None  # how the pruned side was trained before it drew
     exact: Recipe | None = None  # with the ratios of single layers that the spread came to, where it left them open
 
     @property
@@ -47,6 +49,7 @@ class Pair:
         return cls(Recipe.from_dict(value["recipe"]), Shot(**value["shot"]), sides["dense"], sides["pruned"],
                    tuple(value["differences"]), tuple(Moment(**moment) for moment in value["film"]), value["report"],
                    value["quality"], value["machine"], value["note"],
+                   Recovery(**value["recovery"]) if value.get("recovery") else None,
                    Recipe.from_dict(value["exact"]) if value.get("exact") else None)
 
 

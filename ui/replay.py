@@ -16,9 +16,10 @@ import pruning
 from pruning import planning
 from pruning.criteria import CRITERIA
 from pruning.errors import Refused
-from pruning.flags import DRAW, LOAD, OF_CALIBRATION, REQUEST, Flag, spelled
+from pruning.flags import DRAW, LOAD, OF_CALIBRATION, REQUEST, TRAIN, Flag, spelled
 from pruning.flags import asked as known_flags
 from pruning.models import SLUGS
+from pruning.recovery import Recovery
 from pruning.subject import DENOISERS
 from pruning.types import SCHEMA, Calibration, Recipe, Shot
 
@@ -54,19 +55,20 @@ def changed(noun: Any) -> dict[str, Any]:
 # Python.
 
 
-def python(recipe: Recipe, shot: Shot) -> str:
+def python(recipe: Recipe, shot: Shot, recovery: Recovery | None = None) -> str:
     """A script that plans, prunes, counts, and draws both sides into ``dense_0.png``, ``pruned_0.png`` and so on.
 
     Raises:
         Refused: there is no such method or option.
     """
+    trained = f"smaller = {call('pruning.recover', 'smaller', 'pipe', **changed(recovery))}\n" if recovery else ""
     return f"""\
 import pruning
 
 pipe = {call("pruning.load", literal(recipe.model), **loading(recipe.model))}
 plan = {call("pruning.plan", "pipe", **asked(recipe))}
 smaller = pruning.apply(pipe, plan)  # a new pipeline; the dense one stays as it was
-{ADJUSTED if recipe.update else ""}print(pruning.report(pipe, smaller, plan).to_dict())
+{ADJUSTED if recipe.update else ""}{trained}print(pruning.report(pipe, smaller, plan).to_dict())
 
 shot = {literal(shot)}
 for side, model in (("dense", pipe), ("pruned", smaller)):
@@ -102,8 +104,10 @@ def literal(value: Any) -> str:
 # Commands.
 
 
-def command(recipe: Recipe, shot: Shot) -> str:
-    """Two commands, for a shell such as bash: one prunes into a folder, one compares that folder with the dense model.
+def command(recipe: Recipe, shot: Shot, recovery: Recovery | None = None) -> str:
+    """Commands for a shell such as bash: one prunes into a folder, one compares that folder with the dense model.
+
+    Where what stays was trained, one in between does that.
 
     Raises:
         Refused: the command line cannot say this; the sentence names what.
@@ -114,9 +118,13 @@ def command(recipe: Recipe, shot: Shot) -> str:
     wanted |= {OF_CALIBRATION + name: value for name, value in changed(looks).items()} if looks else {}
     load = loading(recipe.model)
     prune = ["prune", model, *options(load | wanted, LOAD | known_flags()), "-o", out]
-    compare = ["compare", model, out, *options(load | {"prompts": shot.prompts} | changed(shot), LOAD | DRAW),
+    tuned = f"{out}-tuned" if recovery else out
+    compare = ["compare", model, tuned, *options(load | {"prompts": shot.prompts} | changed(shot), LOAD | DRAW),
                "-o", f"{out}-pair"]
-    return "".join(f"python -m pruning {' '.join(words)}\n" for words in (prune, compare))
+    commands = [prune, compare]
+    if recovery:
+        commands.insert(1, ["recover", out, "--dense", model, *options(changed(recovery), TRAIN), "-o", tuned])
+    return "".join(f"python -m pruning {' '.join(words)}\n" for words in commands)
 
 
 def options(values: Mapping[str, Any], known: Mapping[str, Flag]) -> Iterator[str]:
@@ -160,10 +168,11 @@ def quoted(text: str) -> str:
 
 
 def record(recipe: Recipe, shot: Shot, report: Mapping[str, Any] | None, quality: Mapping[str, Any] | None,
-           machine: Mapping[str, Any] | None) -> dict[str, Any]:
+           machine: Mapping[str, Any] | None, recovery: Recovery | None = None) -> dict[str, Any]:
     """Everything about a result as plain values for JSON. It has no date, so that the same result is the same text."""
     versions = {"prunescope": SCHEMA, "torch": version("torch"), "diffusers": version("diffusers")}
-    return plain({"recipe": recipe.to_dict(), "shot": shot.to_dict(), "report": report, "quality": quality,
+    return plain({"recipe": recipe.to_dict(), "recovery": recovery.to_dict() if recovery else None,
+                  "shot": shot.to_dict(), "report": report, "quality": quality,
                   "machine": machine, "versions": versions})
 
 

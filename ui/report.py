@@ -30,13 +30,13 @@ def build() -> Report:
 def texts(pair: Pair) -> str:
     """The ways to have the shown pair again."""
     exact = pair.exact or pair.recipe
-    record = json.dumps(replay.record(exact, pair.shot, pair.report, pair.quality, {"drawn_on": pair.machine}),
-                        indent=1)
+    record = json.dumps(replay.record(exact, pair.shot, pair.report, pair.quality, {"drawn_on": pair.machine},
+                                      pair.recovery), indent=1)
     try:
-        command = replay.command(exact, pair.shot)
+        command = replay.command(exact, pair.shot, pair.recovery)
     except Refused as error:
         command = f"# {error}"
-    rows = [("Python", "pair.py", replay.python(exact, pair.shot), "a script on the public functions"),
+    rows = [("Python", "pair.py", replay.python(exact, pair.shot, pair.recovery), "a script on the public functions"),
             ("Command line", "pair.sh", command, "the same without a page"),
             ("Link", "pair.txt", "?" + address.query(pair.recipe, pair.shot), "behind the address of this page"),
             ("JSON", "pair.json", record, "recipe, shot, report, quality, versions of this installation")]
@@ -53,7 +53,7 @@ def texts(pair: Pair) -> str:
 def card(pair: Pair) -> str:
     """The card as a picture, and a link that saves it."""
     verdict, prompt = compare.said(pair), compare.described(pair.shot)
-    made = f"{compare.brief(pair.recipe)} · {prompt} · seed {pair.shot.seed} · {pair.shot.steps} steps"
+    made = f"{compare.brief(pair.recipe, pair.recovery)} · {prompt} · seed {pair.shot.seed} · {pair.shot.steps} steps"
     where = pair.machine if pair.measured else f"{pair.machine}; speed not measured"
     drawn = cards.card([picture(src) for src in pair.dense.pictures], [picture(src) for src in pair.pruned.pictures],
                        verdict, [(row.label, row.dense, row.pruned) for row in compare.figures(pair)], made, where)

@@ -39,7 +39,7 @@ def build() -> Speed:
 
 def panel(pair: Pair) -> str:
     """What is known of the shown pair's speed."""
-    return plots.speed(pair.report, pair.recipe.component, compare.brief(pair.recipe))
+    return plots.speed(pair.report, pair.recipe.component, compare.brief(pair.recipe, pair.recovery))
 
 
 def measured(pair: Pair, repeats: int | None) -> Iterator[tuple[str, Pair | None]]:

@@ -196,7 +196,8 @@ def score(args: argparse.Namespace) -> Result:
                "quantiles": list(preview.quantiles(scores, site, 5)),
                "by_timestep": scores.profiles[site.name].tolist() if site.name in scores.profiles else None}
               for site in scores.catalog]
-    return {"model": args.model, "method": recipe.method, "layers": layers}
+    return {"model": args.model, "method": recipe.method, "layers": layers,
+            "timesteps": asdict(scores.curve) if scores.curve else None}
 
 
 def overlap(args: argparse.Namespace) -> Result:

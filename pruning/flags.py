@@ -163,7 +163,7 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
     for name in calibration():
         values.pop(name, None)
     if looked := looked_at(args):
-        values["calibration"] = Calibration(**looked)
+        values["calibration"] = Calibration(**{"source": "", **looked})
     values["overrides"] = {glob: read(f"override {glob}", float, ratio) for glob, _, ratio in pairs}
     return values
 
@@ -177,7 +177,7 @@ def recovery(args: argparse.Namespace) -> Recovery:
     """The options of ``pruning.recover``; of samples, as many as there are unless some number is given."""
     values, looked = given(args, {name: flag for name, flag in TRAIN.items() if name != "component"}), looked_at(args)
     if looked:
-        shown = Calibration(**looked)
+        shown = Calibration(**{"source": "", **looked})
         values["calibration"] = shown if "samples" in looked else replace(shown, samples=many(shown.source))
     if "losses" in values:
         pairs = [text.partition("=") for text in values["losses"]]

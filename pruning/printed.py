@@ -1,6 +1,6 @@
 """The command line's results for people: short tables. ``--json`` has the same in full."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pruning.flags import KINDS
@@ -47,7 +47,16 @@ def scored(result: Result) -> str:
         rows.append((layer["name"], layer["units"], *(f"{value:.3g}" for value in (
             layer["quantiles"][0], layer["quantiles"][len(layer["quantiles"]) // 2], layer["quantiles"][-1])),
             " ".join(f"{value / top:.0%}" for value in profile)))
-    return table(("layer", "units", "lowest", "middle", "highest", "low to high noise"), rows)
+    found = table(("layer", "units", "lowest", "middle", "highest", "low to high noise"), rows)
+    return f"{found}\n\n{listened(result['timesteps'])}" if result["timesteps"] else found
+
+
+def listened(heard: Mapping[str, Any]) -> str:
+    """The loss at single timesteps, and which of them count."""
+    rows = [(step, f"{loss:.4g}", "yes" if counts else "no")
+            for step, loss, counts in zip(heard["steps"], heard["losses"], heard["counts"], strict=True)]
+    return (f"{sum(heard['counts'])} of {len(rows)} timesteps count: their loss is above {heard['threshold']:g} of the "
+            f"largest.\n{table(('timestep', 'loss', 'counts'), rows)}")
 
 
 def overlapped(result: Result) -> str:

@@ -71,7 +71,8 @@ def drawable(pipe: Any) -> bool:
 def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
     """A calibration with every value checked; None is the component's default.
 
-    Prompts and timesteps may stay empty: they stand for the model's own prompts, and for all levels evenly.
+    Prompts, timesteps and the source may stay empty: they stand for the model's own prompts, for all levels evenly, and
+    for the first source that the component has.
 
     Raises:
         Refused: a value cannot be; the sentence names what would work.
@@ -80,12 +81,19 @@ def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
         raise Refused(reason, "Choose a method that sees weights alone.")
     if calibration is None:
         return Calibration(source=sources(subject)[0])
-    calibration = replace(calibration, prompts=_several(calibration.prompts), timesteps=_several(calibration.timesteps))
+    calibration = replace(calibration, prompts=_several(calibration.prompts), timesteps=_several(calibration.timesteps),
+                          source=calibration.source or _first(subject, calibration))
     if not all(isinstance(prompt, str) for prompt in calibration.prompts):
         raise Refused("The prompts of a calibration must be texts.", 'Give them as ("a cat", "a house").')
     _check_numbers(subject, calibration)
     _check_source(subject, calibration)
     return calibration
+
+
+def _first(subject: Subject, calibration: Calibration) -> str:
+    """Where samples come from when nobody says; bundled pictures have captions of their own, so not for prompts."""
+    known = sources(subject)
+    return "generated" if calibration.prompts and "generated" in known else known[0]
 
 
 def _several(given: Any) -> tuple:

@@ -451,3 +451,21 @@ def test_overlap_compares_two_methods(done, tiny_folder, capsys):
     assert usage("overlap", tiny_folder, "--ratio", "0.5") == 2
     assert main(["overlap", str(tiny_folder), "--rival", "random", "--ratio", "0.5"]) == 0
     assert "is the choice of both" in capsys.readouterr().out
+
+
+def test_a_method_that_listens_to_single_timesteps_says_which(done, tiny_folder, capsys):
+    flags = ("--method", "diff-pruning", "--threshold", "0.5", "--every", "250", "--calibration-samples", "1")
+    heard = done("score", tiny_folder, *flags)["timesteps"]
+    assert (heard["steps"], len(heard["losses"]), heard["threshold"]) == ([0, 250, 500, 750], 4, 0.5)
+    assert heard["counts"] == [loss > 0.5 * max(heard["losses"]) for loss in heard["losses"]]
+    assert done("score", tiny_folder)["timesteps"] is None
+    assert main(["score", str(tiny_folder), *flags]) == 0
+    assert f"{sum(heard['counts'])} of 4 timesteps count" in capsys.readouterr().out
+
+
+def test_channels_go_as_in_diff_pruning(done, tiny_folder, tmp_path):
+    made = done("prune", tiny_folder, "--method", "diff-pruning", "--ratio", "0.5", "--every", "250",
+                "--calibration-samples", "1", "--multiple", "8", "-o", tmp_path / "out")
+    assert {layer["kind"] for layer in made["layers"]} == {"channel", "stream"}
+    assert made["macs"]["published"]["pruned"] < made["macs"]["published"]["dense"]
+    assert "error" not in made

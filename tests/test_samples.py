@@ -268,6 +268,8 @@ def test_defaults(tiny):
     assert samples.settled(bundled, None) == Calibration()
     assert samples.sources(bundled) == ["bundled", "generated", "noise"]
     assert call._captions(bundled, Calibration(samples=1, source="generated")) == ["red heart on a white background"]
+    assert samples.settled(bundled, Calibration(samples=3, source="")).source == "bundled"
+    assert samples.settled(bundled, Calibration("a cat", source="")).source == "generated"
     assert samples.settled(subject(tiny), Calibration("a cat", timesteps=3, source="generated")) == Calibration(
         ("a cat",), timesteps=(3,), source="generated")
 
@@ -279,7 +281,7 @@ def test_defaults(tiny):
     ({"guidance": float("nan")}, "guidance of a calibration cannot be nan"), ({"seed": -1}, "seed"),
     ({"prompts": (3,)}, "must be texts"),
     ({"source": "bundled"}, "cannot be shown samples from the source 'bundled'. Choose generated or noise, or"),
-    ({"source": "nowhere/at/all"}, "no samples at 'nowhere/at/all'"), ({"source": ""}, "no samples at ''"),
+    ({"source": "nowhere/at/all"}, "no samples at 'nowhere/at/all'"),
     ({"source": "."}, "no pictures"), ({"source": "noise", "prompts": ("a",)}, "no prompts and no guidance")])
 def test_what_cannot_be_is_refused_with_the_remedy(tiny, tmp_path, monkeypatch, changes, words):
     monkeypatch.chdir(tmp_path)  # an empty folder

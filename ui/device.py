@@ -148,10 +148,6 @@ def recipe(source: str, **asked: Any) -> Recipe:
     if PUBLIC and looks and (looks.source not in ("", "bundled", "generated", "noise") or looks.samples > LOOKS):
         raise Refused(f"This public page looks at its own samples, {LOOKS} at most.",
                       "Duplicate the Space, or run it on your machine, to look at pictures of yours.")
-    if looks and not looks.source:
-        known = samples.sources(subject(pipe, asked.get("component")))
-        own = looks.prompts and "generated" in known
-        asked["calibration"] = replace(looks, source="generated" if own else (known or [""])[0])
     return planning.request(pipe, **asked)
 
 

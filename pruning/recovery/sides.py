@@ -57,7 +57,7 @@ def settled(learner: Subject, mentor: Subject, options: Recovery) -> Recovery:
         Refused: the samples cannot be, or teach nothing.
     """
     source = samples.sources(mentor)[0]
-    asked = options.calibration or Calibration(samples=many(source), source=source)
+    asked = samples.settled(mentor, options.calibration or Calibration(samples=many(source), source=source))
     if asked.source == "noise":
         raise Refused("Random inputs teach a denoiser nothing of pictures.", "Choose bundled, generated, or a folder.")
     if asked.timesteps:
@@ -65,7 +65,7 @@ def settled(learner: Subject, mentor: Subject, options: Recovery) -> Recovery:
     if asked.source == "generated" and mentor is learner and plan_of(learner.pipe):
         raise Refused("What a pruned model draws itself does not teach it what it lost.",
                       "Give the dense model, or a folder of pictures as the calibration's source.")
-    return replace(options, calibration=samples.settled(mentor, asked))
+    return replace(options, calibration=asked)
 
 
 def calibration(options: Recovery) -> Calibration:

@@ -594,3 +594,76 @@ def test_the_new_views_fit_a_phone(open_page):
     page.get_by_role("button", name="Own ratios").click()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     keep(page, "importance-phone")
+
+
+# Without a prompt: channels by Diff-Pruning, and what stays is trained.
+
+
+def channels(page):
+    """``emoji-ddpm`` with its channels to be pruned."""
+    pick(page, "model", "emoji-ddpm")
+    page.wait_for_function("document.querySelector('#head').innerText.includes('emoji-ddpm')")
+    settled(page)
+    pick(page, "family", "Width")
+    settled(page)
+    pick(page, "inner", "Channels")
+    settled(page)
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_diff_pruning_shows_which_timesteps_it_listens_to(open_page, look):
+    page = open_page(look=look)
+    channels(page)
+    assert not page.locator("#prompt").is_visible()
+    assert not page.locator("#chips").is_visible()
+    pick(page, "method", "Diff-Pruning")
+    page.get_by_role("tab", name="Importance").click()
+    page.wait_for_function("document.querySelector('#achieved').innerText.includes('params')", timeout=120_000)
+    settled(page)
+    assert "timesteps that were listened to" in page.inner_text("#heard")
+    page.wait_for_selector("#curve .plotly")
+    assert page.locator("#curve .scatterlayer .trace").count() == 3
+    assert serious(page) == []
+    keep(page, f"diff-pruning-{look}")
+    page.locator("#option-diff-pruning-threshold input[type=number]").fill("0")
+    page.locator("#option-diff-pruning-threshold input[type=number]").press("Tab")
+    page.wait_for_function("document.querySelector('#heard').innerText.includes('With a threshold of 0')")
+    pick(page, "model", "emoji-sd")
+    page.wait_for_selector("#prompt", state="visible")
+
+
+def test_a_training_stops_goes_on_and_shows_pictures_before_and_after(open_page):
+    page = open_page()
+    channels(page)
+    page.get_by_role("tab", name="Recover").click()
+    for name, value in (("steps", "20"), ("batch", "2")):
+        page.locator(f"#train-{name} input[type=number]").fill(value)
+        page.locator(f"#train-{name} input[type=number]").press("Tab")
+    page.locator("#train").click()
+    page.wait_for_selector("#training:has-text('Training, ')", timeout=120_000)
+    page.locator("#stop-train").click()
+    page.wait_for_selector("#training:has-text('Stopped after')")
+    settled(page)
+    page.locator("#train").click()
+    page.wait_for_selector("#before-after figure:nth-of-type(3)", timeout=120_000)
+    page.wait_for_selector("#stop-train:disabled")
+    settled(page)
+    assert page.locator("#train-curve circle").count() == 20
+    assert "fine-tuned for 20 steps" in page.inner_text("#before-after")
+    assert "fine-tuned for 20 steps" in page.inner_text("#verdict")
+    assert page.locator("#use-trained input").is_checked()
+    assert serious(page) == []
+    keep(page, "recover")
+    page.get_by_role("tab", name="Compare").click()
+    assert page.locator("#history button").count() == 3  # the prepared pair, before, after
+    draw(page)
+    assert "fine-tuned 20 steps" in page.locator("#history button").first.inner_text()
+
+
+def test_recover_fits_a_phone(open_page):
+    page = open_page(width=390, height=844, look="dark", query="&tab=recover")
+    settled(page)
+    assert page.locator("#train").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert serious(page) == []
+    keep(page, "recover-phone")

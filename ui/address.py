@@ -25,7 +25,7 @@ from pruning.spread import OF, SPREADS
 from pruning.types import Calibration, Recipe, Shot
 from pruning.units.catalog import FINDERS
 
-TABS = ("compare", "importance", "masks", "blocks", "speed", "report")
+TABS = ("compare", "importance", "masks", "blocks", "recover", "speed", "report")
 PATTERNS = ("2:4", "1:4", "4:8")
 MOST = {"steps": 50, "guidance": 10, "images": 4}  # what one drawing on the page may ask for
 SEEDS = (1 << 31) - 1

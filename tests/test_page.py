@@ -175,9 +175,25 @@ def test_bounded_caches_forget_the_oldest():
     assert list(kept) == ["d"]
 
 
+def test_a_model_that_takes_no_prompt_draws_all_the_same_and_says_so(parts):
+    *_, (source, problem) = page.load_model("emoji-ddpm", "emoji-sd")
+    assert (source, problem) == ("emoji-ddpm", "")
+    assert "takes no prompt" in compare.help_with("pizza", source)
+    shot = device.heard(source, Shot("pizza", "cheese", steps=2, seed=3))
+    assert shot == Shot("", steps=2, seed=3)
+    assert device.heard("emoji-sd", Shot("pizza")) == Shot("pizza")
+    wanted = device.recipe(source, ratio=0.3, units="channel", method="diff-pruning", rounding="paper",
+                           every=250, calibration=Calibration(samples=4))
+    assert wanted.calibration.source == "bundled"
+    *_, drawn = device.pair(wanted, shot)
+    assert drawn.quality["alignment"] is None
+    assert drawn.quality["proxy"] == ""
+    assert compare.said(drawn).startswith("Removing")
+
+
 @pytest.mark.parametrize(("named", "sentence"), [
     ("", "No model is named"), ("emoji-clip", "cannot draw"), ("no-such-thing", "owner/name"),
-    ("/no/such/folder", "no folder"), ("emoji-ddpm", "not part of this version")])
+    ("/no/such/folder", "no folder"), ("emoji-flux", "not part of this version")])
 def test_a_model_that_cannot_be_had_leaves_the_one_in_use(named, sentence):
     *_, (source, problem) = page.load_model(named, "emoji-sd")
     assert source == "emoji-sd"

@@ -147,7 +147,12 @@ def examples() -> str:
 
 
 def help_with(prompt: str, source: str) -> str:
-    """The words that a bundled model does not know, with the nearest names that it can draw, one click each."""
+    """The words that a bundled model does not know, with the nearest names that it can draw, one click each.
+
+    Of a model that takes no prompts, that.
+    """
+    if device.deaf(source):
+        return tag("p", "This model takes no prompt and draws whatever comes: the words do nothing.", class_="hint")
     listed = vocabulary(source)
     strange = words.unknown(prompt or "", listed) if listed else []
     rows = []

@@ -101,6 +101,17 @@ def pipeline(source: str) -> Any:
         return PIPES.get_or(source, lambda: (pipe := pruning.load(source, weights=weights), nbytes(pipe)))
 
 
+def deaf(source: str) -> bool:
+    """Whether a model that is loaded takes no prompts."""
+    around = canvas.of(PIPES.look(source))
+    return around is not None and not around.prompted
+
+
+def heard(source: str, shot: Shot) -> Shot:
+    """A shot without the words that a model would not hear."""
+    return replace(shot, prompts=("",) * len(shot.prompts), negative="") if deaf(source) else shot
+
+
 def open_model(source: str) -> Opened:
     """Load a model, or say why not."""
     source = source.strip()

@@ -393,8 +393,9 @@ class Page:
         shots, read = values[: len(self.pair.inputs)], values[len(self.pair.inputs) :]
         try:
             source, request = self.asked.asked(read)
-            shot = compare.shot(shots)
-            for event in device.pair(device.recipe(source, **request), shot):
+            recipe = device.recipe(source, **request)
+            shot = device.heard(source, compare.shot(shots))
+            for event in device.pair(recipe, shot):
                 if isinstance(event, Looked):
                     yield [*same, noted(event, "Preparing the pruned model: "), gr.skip(), True]
                 elif isinstance(event, device.Frame):

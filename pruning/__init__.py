@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pruning import accounting, clock, criteria, images, models, planning, surgery, systems
+from pruning import accounting, clock, criteria, images, models, planning, recovery, surgery, systems
 from pruning.accounting import LayerReport, Report
 from pruning.clock import Measured
 from pruning.criteria import CRITERIA
 from pruning.errors import Later, Refused
 from pruning.images import Drawn, Stepped
+from pruning.recovery import Recovery
 from pruning.registry import knobs
 from pruning.scores import Scores
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
@@ -113,6 +114,25 @@ def apply(pipe: Any, plan: Plan, *, masked: bool = False) -> Any:
     return drained(surgery.applying(pipe, plan, masked))
 
 
+def recover(pruned: Any, dense: Any = None, *, component: str | None = None, steps: int = Recovery.steps,
+            batch: int = Recovery.batch, rate: float = Recovery.rate, average: float = Recovery.average,
+            unprompted: float = Recovery.unprompted, dropout: bool = False, half: bool = False,
+            losses: Mapping[str, float] | None = None, calibration: Calibration | None = None, seed: int = 0) -> Any:
+    """A new pipeline whose denoiser was trained further; the given ones stay as they were.
+
+    ``dense`` is the model before pruning: its own pictures, or what it draws, are the samples; without it,
+    ``calibration`` names a folder of pictures. Of eight samples one is kept apart, and the error there before and after
+    is in the plan. Zeros that a mask made stay zero. ``losses`` are weights of what is made small ({"task": 1}).
+    ``recovery.recovering`` is the same as a stream, which can be stopped and goes on where it was.
+
+    Raises:
+        Refused: the component cannot be trained, or a value or the samples cannot be.
+    """
+    options = Recovery(steps, batch, rate, average, unprompted, dropout, half, seed,
+                       tuple(losses.items()) if losses is not None else Recovery.losses, calibration)
+    return drained(recovery.recovering(pruned, dense, options, component))
+
+
 def report(dense: Any, pruned: Any, plan: Plan, *, measured: Measured | None = None) -> Report:
     """What was asked for and what came of it, counted on both models."""
     return accounting.account(dense, pruned, plan, measured.to_dict() if measured else None)
@@ -143,6 +163,6 @@ def export(pipe: Any, path: str | Path, format: str = "torch") -> Path:
     raise Later(f"export to {format}")
 
 
-__all__ = ["DEFAULT", "Calibration", "Drawn", "LayerReport", "Later", "Measured", "Method", "Plan", "Recipe", "Refused",
-           "Report", "Scores", "Shot", "Stepped", "apply", "export", "generate", "load", "measure", "methods", "plan",
-           "report", "save", "score"]
+__all__ = ["DEFAULT", "Calibration", "Drawn", "LayerReport", "Later", "Measured", "Method", "Plan", "Recipe",
+           "Recovery", "Refused", "Report", "Scores", "Shot", "Stepped", "apply", "export", "generate", "load",
+           "measure", "methods", "plan", "recover", "report", "save", "score"]

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -24,24 +24,25 @@ from tqdm import tqdm
 
 import pruning
 from pruning import flags, images, planfile, planning, preview, printed, store, surgery
-from pruning.accounting import total
+from pruning.accounting import recovered, total
 from pruning.costs import trace
 from pruning.errors import Later, Refused, in_words, out_of_memory
 from pruning.images import Drawn, Stepped
 from pruning.models import outline
 from pruning.overlap import overlapping
 from pruning.quality import Divergence, compared, judge_for
+from pruning.recovery import Training, recovering
 from pruning.subject import log, plan_of, subject
 from pruning.surgery import check
 from pruning.types import Plan, PlanStep, Shot
 from pruning.units.catalog import find
 from pruning.verdict import sentence
+from pruning.watched import Watch, interruptible
 from pruning.work import Looked, drained
 
 T = TypeVar("T")
 Result = dict[str, Any]
-LATER = {"bench": "measure dense against pruned, interleaved", "recover": "train the damage away",
-         "sweep": "run many recipes"}
+LATER = {"bench": "measure dense against pruned, interleaved", "sweep": "run many recipes"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,6 +120,12 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for drawn in (command(generate, printed.drawn, "model", out="FOLDER"),
                   command(compare, printed.compared, "model", "pruned", out="FOLDER")):
         flags.add(drawn, flags.LOAD | flags.DRAW, required=("prompts",))
+    trainer = command(recover, printed.recovered, "pruned", out="FOLDER")
+    trainer.add_argument("--dense", metavar="MODEL", help="the model before pruning, which has or draws the samples")
+    trainer.add_argument("--state", metavar="FILE", help="where a stop leaves what was reached, and where the same "
+                         "command goes on (FOLDER.state)")
+    flags.add(trainer.add_argument_group("how it is trained"), flags.TRAIN)
+    flags.add(trainer.add_argument_group("which samples it is shown"), flags.calibration(flags.SHOWN))
     for name in LATER:
         command(later, str, name=name)
 
@@ -278,11 +285,32 @@ def compare(args: argparse.Namespace) -> Result:
     for i, (a, b) in enumerate(zip(*(drawn.images for drawn in sides), strict=True)):
         files.append(_written(folder / f"difference_{i}.png", ImageChops.difference(a, b)))
     file = folder / "report.json"
-    told = sentence(report.to_dict(), far, found.recipe.component, found.recipe.pattern)
+    told = sentence(report.to_dict(), far, found.decided.recipe.component, found.decided.recipe.pattern)
     result = report.to_dict() | {"quality": far, "verdict": told, "files": [*files, str(file)],
                                  "live_ms_per_step": {d.side: float(np.median(d.ms)) for d in sides}}
     file.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
+
+
+def recover(args: argparse.Namespace) -> Result:
+    """Train a pruned model so that it recovers; a run that was stopped goes on where it was."""
+    out, options = store.free(args.out), flags.recovery(args)
+    file = Path(args.state or f"{out}.state")
+    if out.resolve() in file.resolve().parents:
+        raise Refused("The state cannot be in the folder that the model goes to.", "Choose a file beside it.")
+    state = Training.read(file) if file.exists() else Training()
+    pruned, dense = pruning.load(args.pruned), pruning.load(args.dense) if args.dense else None
+    work = recovering(pruned, dense, options, getattr(args, "component", None), state)
+    with tqdm(leave=False, file=sys.stderr) as bar, interruptible() as asked, closing(work):
+        made = drained(work, Watch(bar, state, file, asked))
+    pruning.save(made, out)
+    file.unlink(missing_ok=True)
+    plan = plan_of(made)
+    assert plan is not None
+    told = recovered(plan)
+    assert told is not None
+    return told | {"training": dict(plan.trained[-1]), "seconds": round(state.seconds, 2), "folder": str(out),
+                   "plan": str(out / planfile.PLAN), "digest": plan.digest}
 
 
 def _shared_plan(args: argparse.Namespace, dense: Any, pruned: Any) -> Plan:

@@ -56,6 +56,7 @@ class Report:
     fingerprint: Mapping[str, str]
     layers: tuple[LayerReport, ...]
     adjusted: Mapping[str, Any] | None = None  # what stays, where a recipe asked for that
+    recovered: Mapping[str, Any] | None = None  # how it was trained afterwards, and what that did to its error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -70,7 +71,8 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     what is left when zeros are not counted. Where streams cross, what both would save is told of the first that runs.
     Whether what stays was adjusted is read off the pruned model: a plan that is yet to be carried out does not say.
     """
-    step, mended = plan.decided, _mended(plan_of(pruned) or plan, plan.decided)
+    step, done = plan.decided, plan_of(pruned) or plan
+    mended = _mended(done, step)
     before, after = subject(dense, step.recipe.component), subject(pruned, step.recipe.component)
     costs, cut = trace(before.net, before.example), trace(after.net, before.example)
     zeros = {name: int(tensor.numel() - torch.count_nonzero(tensor)) for name, tensor in after.net.named_parameters()
@@ -95,7 +97,8 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
          "dtype": str(stored).removeprefix("torch.")},
         speed(step, macs, measured, _sparse(step, sites, cut, next(after.net.parameters()))),
         {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers,
-        _adjusted(mended, again=mended not in plan.steps) if mended else None)
+        _adjusted(mended, again=mended not in plan.steps) if mended else None,
+        recovered(done) if done.decided == step else None)
 
 
 def _start(before: Subject, plan: Plan) -> nn.Module:
@@ -104,7 +107,8 @@ def _start(before: Subject, plan: Plan) -> nn.Module:
     Raises:
         Refused: no step was resolved on the dense model.
     """
-    own = [step for step in plan.steps if step.recipe.component == plan.recipe.component]
+    own = [step for step in plan.steps if step == plan.decided or (
+        step.decision.kind != "recovered" and step.recipe.component == plan.decided.recipe.component)]
     arch = fingerprint(before.net)[0]
     places = [i for i, step in enumerate(own) if step.arch == arch]
     if not places:
@@ -151,7 +155,8 @@ def survives(tensor: Tensor) -> bool:
 def _mended(done: Plan, step: PlanStep) -> PlanStep | None:
     """The step that adjusted what a step left."""
     pairs = zip(done.steps, done.steps[1:], strict=False)
-    return next((b for a, b in pairs if a == step and b.decision.kind == "recovered" and b.decision.sites), None)
+    return next((b for a, b in pairs if a == step and b.decision.kind == "recovered" and b.decision.sites
+                 and "" not in b.decision.sites), None)
 
 
 def _adjusted(step: PlanStep, again: bool) -> dict[str, Any]:
@@ -166,6 +171,20 @@ def _adjusted(step: PlanStep, again: bool) -> dict[str, Any]:
             "said": f"{_fell(count, len(errors), was, now)}{', on samples kept apart' if _apart(step) else ''}; " + (
                 "the plan adjusts them anew wherever it is carried out." if again else
                 "the plan alone cannot make this model again, the saved folder is the model.")}
+
+
+def recovered(plan: Plan) -> dict[str, Any] | None:
+    """How a model was trained since its last pruning: steps of all trainings, errors of the last one, all in words."""
+    if not plan.trained:
+        return None
+    last, steps = plan.trained[-1], sum(entry["steps"] for entry in plan.trained)
+    was, now, dense = (None if last.get(key) is None else f"{last[key]:.3g}" for key in ("before", "after", "dense"))
+    fell = "stays at" if was == now else f"{'fell' if last['after'] < last['before'] else 'rose'} from {was} to"
+    of_dense = f" (of the dense model: {dense})" if dense else ""
+    return {"steps": steps, "before": last["before"], "after": last["after"], "dense": last.get("dense"),
+            "said": f"What stays was fine-tuned for {steps} step{'s' * (steps > 1)}: the denoising error {fell} {now}"
+                    f"{of_dense}, on {last.get('on', 'its samples')}; the plan alone cannot make this model again, "
+                    "the saved folder is the model."}
 
 
 def _fell(count: int, of: int, was: float, now: float) -> str:

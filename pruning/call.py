@@ -55,11 +55,15 @@ class Shown:
 
 
 @torch.no_grad()
-def showing(subject: Subject, calibration: Calibration, empty: bool = False) -> Generator[Looked, None, Shown]:
-    """A calibration's samples. With ``empty`` each comes once more, in the second half, as if without a prompt."""
+def showing(subject: Subject, calibration: Calibration, empty: bool = False,
+            reader: Subject | None = None) -> Generator[Looked, None, Shown]:
+    """A calibration's samples. With ``empty`` each comes once more, in the second half, as if without a prompt.
+
+    ``reader`` is whose pipeline reads the captions, where that is another one.
+    """
     latents = yield from _latents(subject, calibration)
     captions = _captions(subject, calibration)
-    around = canvas.drawing(subject.pipe)
+    around = canvas.drawing((reader or subject).pipe)
     told = around.captioned([*captions, *([""] * len(captions) if empty else [])])
     return Shown(torch.cat(latents * (2 if empty else 1)), told, images.scheduler(subject.pipe, "ddim"))
 

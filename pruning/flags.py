@@ -2,11 +2,15 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pruning.criteria import CRITERIA
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
+from pruning.pictures import GUIDANCE
+from pruning.recovery import LOSSES, Recovery
+from pruning.recovery.options import DRAWN, MANY, many
 from pruning.registry import knobs
 from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.spread import OF, SPREADS
@@ -61,8 +65,20 @@ DRAW = {
     "sampler": Flag(str, f"{', '.join(SAMPLERS)} ({Shot.sampler})"),
     "images": Flag(int, f"pictures per prompt ({Shot.images})"),
 }
+TRAIN = {knob.name: Flag(bool if knob.default is False else str, str(knob.metadata["help"]) + (
+    "" if knob.default is False else f" ({knob.default:g})")) for knob in knobs(Recovery)} | {
+    "component": Flag(str, "what is trained; denoisers alone can be (the denoiser)"),
+    "losses": Flag(str, f"what is made small, repeatable: {', '.join(LOSSES)} (task=1)", many=True),
+}
+SHOWN = {  # the samples that a recovery trains on, at all timesteps
+    "prompts": Flag(str, "a prompt to draw, or the caption of pictures without one, repeatable", many=True),
+    "samples": Flag(int, f"how many at most ({MANY}; {DRAWN} where the model draws them)"),
+    "guidance": Flag(float, f"how strongly prompts are followed where the model draws ({GUIDANCE:g})"),
+    "seed": Flag(int, "of what the model draws (0)"),
+    "source": Flag(str, "bundled, generated, or a folder of pictures (the first that the dense model has)"),
+}
 SPELLED = {"overrides": ("override", "GLOB=RATIO"), "prompts": ("prompt", "TEXT"),  # what can be given several times
-           "timesteps": ("timestep", "STEP")}
+           "timesteps": ("timestep", "STEP"), "losses": ("loss", "NAME=WEIGHT")}
 OF_CALIBRATION = "calibration-"
 
 
@@ -91,9 +107,9 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     add(parser.add_argument_group("options of methods"), method_knobs())
 
 
-def calibration() -> dict[str, Flag]:
+def calibration(known: dict[str, Flag] = CALIBRATION) -> dict[str, Flag]:
     """The arguments of ``Calibration`` as flags."""
-    return {OF_CALIBRATION + name: flag for name, flag in CALIBRATION.items()}
+    return {OF_CALIBRATION + name: flag for name, flag in known.items()}
 
 
 def asked() -> dict[str, Flag]:
@@ -144,8 +160,26 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
     pairs = [text.rpartition("=") for text in values.pop("overrides", ())]
     if wrong := [ratio for glob, _, ratio in pairs if not glob]:
         raise Refused(f"override cannot be {wrong[0]!r}.", "It reads GLOB=RATIO, such as 'mid_block*=0.2'.")
-    looked = {name: values.pop(OF_CALIBRATION + name) for name in CALIBRATION if OF_CALIBRATION + name in values}
-    if looked:
+    for name in calibration():
+        values.pop(name, None)
+    if looked := looked_at(args):
         values["calibration"] = Calibration(**looked)
     values["overrides"] = {glob: read(f"override {glob}", float, ratio) for glob, _, ratio in pairs}
     return values
+
+
+def looked_at(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of ``Calibration`` that were given."""
+    return {name.removeprefix(OF_CALIBRATION): value for name, value in given(args, calibration()).items()}
+
+
+def recovery(args: argparse.Namespace) -> Recovery:
+    """The options of ``pruning.recover``; of samples, as many as there are unless some number is given."""
+    values, looked = given(args, {name: flag for name, flag in TRAIN.items() if name != "component"}), looked_at(args)
+    if looked:
+        shown = Calibration(**looked)
+        values["calibration"] = shown if "samples" in looked else replace(shown, samples=many(shown.source))
+    if "losses" in values:
+        pairs = [text.partition("=") for text in values["losses"]]
+        values["losses"] = tuple((name, read(f"loss {name}", float, weight or "1")) for name, _, weight in pairs)
+    return Recovery(**values)

@@ -237,10 +237,14 @@ def error(net: nn.Module, call: Call) -> Tensor:
     Raises:
         Refused: nobody knows the right answer.
     """
+    return missed(samples.output(net, call), call)
+
+
+def missed(answer: Tensor, call: Call) -> Tensor:
+    """The same, of an answer that is there already."""
     if call.target is None:
         raise Refused("The right answer to these samples is not known, so there is no loss.",
                       "Choose another source for the calibration, or a method that sees inputs alone.")
-    answer = samples.output(net, call)
     return F.mse_loss(answer[:, : call.target.shape[1]], call.target)  # variances may follow
 
 

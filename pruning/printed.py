@@ -62,8 +62,8 @@ def overlapped(result: Result) -> str:
 def report(result: Result) -> str:
     """What was asked for and what came of it, and of the weights that were adjusted."""
     written = result.get("folder") or result.get("plan")
-    return "\n\n".join([_counted(result), *([result["adjusted"]["said"]] if result["adjusted"] else []),
-                        *([f"written to {written}"] if written else [])])
+    said = [result[how]["said"] for how in ("adjusted", "recovered") if result[how]]
+    return "\n\n".join([_counted(result), *said, *([f"written to {written}"] if written else [])])
 
 
 def _counted(result: Result) -> str:
@@ -82,6 +82,12 @@ def _counted(result: Result) -> str:
 def _speed(speed: Result) -> str:
     theory = "" if speed["theory"] is None else f"in theory {speed['theory']:.2f} times as fast; "
     return f"{theory}{'' if speed['measured'] else 'not measured yet. '}{speed['why']}"
+
+
+def recovered(result: Result) -> str:
+    """What training did to the error, and where the model is."""
+    each = result["seconds"] / result["training"]["steps"]
+    return f"{result['said']}\n\n{each:.3g} s a step\n\nwritten to {result['folder']}"
 
 
 def drawn(result: Result) -> str:

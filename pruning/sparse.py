@@ -149,7 +149,8 @@ def _look(net: nn.Module, site: Site, pattern: str, tokens: int) -> Probe:
 def running(pipe: Any, shot: Shot) -> tuple[Any, dict[str, Ran]]:
     """A pipeline as it runs fastest, and how each component with a 2:4 step does; of several steps, its last one."""
     plan, pictures, ran = plan_of(pipe), len(shot.prompts) * shot.images, dict[str, Ran]()
-    steps = {step.recipe.component: step for step in (plan.steps if plan else ()) if step.recipe.pattern}
+    steps = {step.recipe.component: step for step in (plan.steps if plan else ())
+             if step.recipe.pattern and step.decision.kind != "recovered"}
     for component, step in steps.items():
         before = subject(pipe, component)
         doubled = shot.guidance > 1 and component in DENOISERS

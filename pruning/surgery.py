@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -34,8 +35,9 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
     done = plan_of(pipe)
     before = done.steps if done else ()
     steps = plan.steps[len(before):] if plan.steps[: len(before)] == before else plan.steps
-    if any(step.decision.kind == "recovered" for step in steps):
-        raise Refused("This plan's model was adjusted after pruning, and a plan does not hold weights.",
+    if again := [step for step in steps if step.decision.kind == "recovered"]:
+        what = "fine-tuned" if "" in again[-1].decision.sites else "adjusted"
+        raise Refused(f"This plan's model was {what} after pruning, and a plan does not hold weights.",
                       "Load the folder that it was saved in, or make the plan again from its recipe.")
     carried: list[PlanStep] = []
     for number, step in enumerate(steps):
@@ -86,8 +88,18 @@ def known_units(step: PlanStep, net: nn.Module) -> None:
         raise Later("A plan with a layout")
     known = {site.name: site for site in find(net, step.recipe.units)}
     for name, entry in step.decision.sites.items():
+        if step.decision.kind == "recovered" and name == "" and told(entry):
+            continue
         if name not in known or not fits(known[name], step.decision.kind, entry):
             raise Refused(f"This plan names units of {name} that the model does not have.", "Make it again.")
+
+
+def told(entry: Any) -> bool:
+    """Whether this is what a plan notes of a training."""
+    try:
+        return entry["steps"] > 0 and all(isfinite(entry[key]) for key in ("before", "after"))
+    except (TypeError, KeyError):
+        return False
 
 
 def fits(site: Site, kind: str, entry: Any) -> bool:

@@ -100,7 +100,8 @@ class Decision:
       and of the weights exactly at it the last ``kept`` in storage order stay; ``gone`` go in all;
     - ``pattern``: ``"N:M"``, N kept of each M neighbours along the inputs;
     - ``bits``: ``[digest, gone]`` of a mask in ``tensors``, (bytes,) uint8, eight weights a byte, set where they stay;
-    - ``recovered``: ``[before, after]``, the relative output error of a layer whose weights were adjusted;
+    - ``recovered``: ``[before, after]``, the relative output error of a layer whose weights were adjusted; or, where
+      the component was trained, under ``""`` alone: ``steps``, the denoiser's error ``before`` and ``after``, and how;
     - ``keep``: ``[[start, stop], ...]``, the half-open index ranges of the units that stay.
     """
 
@@ -132,8 +133,15 @@ class Plan:
 
     @property
     def decided(self) -> PlanStep:
-        """The last step that says what goes; adjusting what stays comes after it."""
-        return next(step for step in reversed(self.steps) if step.decision.kind != "recovered")
+        """The last step that says what goes, or the first where nothing does; recovering what stays comes after it."""
+        return next((step for step in reversed(self.steps) if step.decision.kind != "recovered"), self.steps[0])
+
+    @property
+    def trained(self) -> tuple[Mapping[str, Any], ...]:
+        """What is noted of trainings since the last step that says what goes."""
+        after = self.steps[self.steps.index(self.decided):]
+        return tuple(step.decision.sites[""] for step in after
+                     if step.decision.kind == "recovered" and "" in step.decision.sites)
 
     @property
     def tensors(self) -> dict[str, Any]:

@@ -37,14 +37,22 @@ def headline(report: Mapping[str, Any], quality: Mapping[str, Any] | None, compo
     """
     if report["fingerprint"]["dense"] == report["fingerprint"]["pruned"]:
         return "Nothing was removed: both sides have the same weights."
-    removed = _removed(report, component, pattern)
+    trained = _trained(report)
+    removed = "nothing" if trained and not report["units"]["gone"] else _removed(report, component, pattern)
+    all_of_it = f"Removing {removed}{trained}{',' if trained else ''}"
     clock = "; ".join(_clock(report, component)) if report["speed"]["measured"] else ""
     if quality is None:
-        return (f"Removing {removed} {clock}. The pictures are not drawn yet." if clock else
-                f"This plan removes {removed}; the pictures are not drawn yet. Speed: not measured yet.")
+        return (f"{all_of_it} {clock}. The pictures are not drawn yet." if clock else
+                f"This plan removes {removed}{trained}; the pictures are not drawn yet. Speed: not measured yet.")
     unread = _unread(quality)
-    found = f"Removing {removed} {_picture(quality)}{unread}"
+    found = f"{all_of_it} {_picture(quality)}{unread}"
     return f"{found}{',' if unread else ''} and {clock}." if clock else f"{found}. Speed: not measured yet."
+
+
+def _trained(report: Mapping[str, Any]) -> str:
+    """That what stays was trained: the pictures are those of the trained model."""
+    recovered = report.get("recovered")  # as adjusted
+    return f", fine-tuned for {(n := recovered['steps'])} step{'s' * (n > 1)}" if recovered else ""
 
 
 def _removed(report: Mapping[str, Any], component: str, pattern: str | None) -> str:

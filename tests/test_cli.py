@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning import store
 from pruning.__main__ import main
-from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST
+from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST, SHOWN, TRAIN
 from pruning.subject import plan_of
 from pruning.types import Calibration, Plan, Shot
 
-REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers", "adjusted"}
+REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers", "adjusted", "recovered"}
 UNET = "unet/diffusion_pytorch_model.safetensors"
 HALF = ("--units", "channel", "--ratio", "0.5")
 
@@ -93,6 +93,8 @@ def test_flags_are_the_arguments_of_the_public_functions():
     taken = set(inspect.signature(pruning.plan).parameters) - {"pipe", "scores", "calibration", "options"}
     assert set(REQUEST) == taken
     assert set(DRAW) == {f.name for f in fields(Shot)} - {"size"}
+    assert set(TRAIN) == set(inspect.signature(pruning.recover).parameters) - {"pruned", "dense", "calibration"}
+    assert set(SHOWN) == {f.name for f in fields(Calibration)} - {"timesteps"}
     assert set(CALIBRATION) == {f.name for f in fields(Calibration)}
 
 
@@ -264,7 +266,7 @@ def test_requests_that_are_refused(refused, tiny_folder, tmp_path, flags, words)
     (("inspect", "./nowhere"), "no folder"),
     (("inspect", "emoji-clip"), "cannot draw"),
     (("bench", "emoji-sd", "out"), "not part of this version"),
-    (("recover", "emoji-sd", "--loss", "task"), "not part of this version"),
+    (("recover", "emoji-sd", "--loss", "tusk", "-o", "x"), "There are task"),
     (("sweep",), "not part of this version"),
     (("generate", "emoji-sd", "--prompt", "a", "--steps", "0", "-o", "x"), "1 to 1000"),
     (("prune", "emoji-sd", "--plan", "nowhere.json", "-o", "x"), "nowhere.json: No such file"),

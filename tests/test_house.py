@@ -23,7 +23,7 @@ from pruning.units.catalog import catalog
 from pruning.units.site import WEIGHTS
 
 ROOT = Path(pruning.__file__).parent
-VERBS = ("load", "methods", "score", "plan", "apply", "report", "generate", "measure", "save", "export")
+VERBS = ("load", "methods", "score", "plan", "apply", "report", "generate", "measure", "save", "export", "recover")
 FILES = {".".join(("pruning", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
          for path in sorted(ROOT.rglob("*.py"))}
 CONTRACT = [(name, units) for name, part in sorted(CRITERIA.items()) for units in part.units]

@@ -184,6 +184,20 @@ def test_what_was_adjusted_is_said_at_the_end():
     assert sentence(same_weights, None) == "Nothing was removed: both sides have the same weights."
 
 
+# What was fine-tuned.
+
+
+def test_what_was_fine_tuned_is_said_where_the_pictures_are():
+    """In the headline, since the pictures are those of the trained model; reports of older versions do not know it."""
+    told = report(("weight",), 500, ZEROS) | {"recovered": {"steps": 100, "said": "What stays was fine-tuned."}}
+    short = "Removing 50.0 % of the weights, fine-tuned for 100 steps, keeps the picture (SSIM 0.93). "
+    assert headline(told, quality()) == sentence(told, quality()) == f"{short}Speed: not measured yet."
+    assert headline(told, None) == ("This plan removes 50.0 % of the weights, fine-tuned for 100 steps; the pictures "
+                                    "are not drawn yet. Speed: not measured yet.")
+    nothing = report(gone=0) | {"recovered": {"steps": 3}}
+    assert headline(nothing, None).startswith("This plan removes nothing, fine-tuned for 3 steps; the pictures")
+
+
 # As the engine tells it.
 
 

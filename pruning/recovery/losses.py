@@ -1,0 +1,34 @@
+"""What a recovery makes small. Every loss sees the same batch and gives one number to differentiate."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from pruning import samples
+from pruning.call import Call
+from pruning.observe import missed
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One call, who learns from it, and who may teach it. Several losses share the student's one answer."""
+
+    student: nn.Module
+    teacher: nn.Module  # of the same kind, the dense one where there is one; nobody differentiates it
+    call: Call  # on the student's device and in its type
+
+    @cached_property
+    def answer(self) -> Tensor:
+        """What the student answers, float32, with what gradients need."""
+        return samples.output(self.student, self.call)
+
+
+def task(batch: Batch) -> Tensor:
+    """The mean squared error of what the student denoises, as it was first trained."""
+    return missed(batch.answer, batch.call)
+
+
+Loss = Callable[[Batch], Tensor]
+LOSSES: Mapping[str, Loss] = {f.__name__: f for f in (task,)}

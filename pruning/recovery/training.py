@@ -1,0 +1,132 @@
+"""A recovery under way, as far as it has come: everything that going on takes, in memory or in a file."""
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pruning.errors import Refused
+from pruning.subject import log
+
+SCHEMA = 1  # of the file
+SETS = ("weights", "averages", "first", "second")  # tensors by the names of parameters, float32
+
+
+@dataclass(eq=False)
+class Training:
+    """Blank until a recovery begins with it, which then keeps it up to date after every step.
+
+    ``first`` and ``second`` are Adam's moments. The tensors are those at work: what is written between two steps is
+    what the next one goes on with.
+    """
+
+    made_for: dict[str, Any] = field(default_factory=dict)  # the run that it is of, so that no other goes on with it
+    step: int = 0
+    seconds: float = 0.0
+    errors: dict[str, float | None] = field(default_factory=dict)  # before, and of the dense model
+    losses: list[float] = field(default_factory=list)  # of every step
+    draw: torch.Generator = field(default_factory=torch.Generator)  # of samples, noise and timesteps
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    averages: dict[str, Tensor] = field(default_factory=dict)
+    first: dict[str, Tensor] = field(default_factory=dict)
+    second: dict[str, Tensor] = field(default_factory=dict)
+
+    def begin(self, made_for: dict[str, Any], draw: torch.Generator, steps: int) -> None:
+        """Belong to a run, or go on with it.
+
+        Raises:
+            Refused: it belongs to another run, or has gone further.
+        """
+        if self.step > steps:
+            raise Refused(f"This training has gone {self.step} steps already.", "Ask for at least as many.")
+        if not self.made_for:
+            self.made_for, self.draw = made_for, draw
+        for what, value in made_for.items():
+            if what == "samples" and value != self.made_for.get(what):
+                log.warning("The samples are not bit for bit those that this training began with.")
+            elif what != "samples" and (other := _differs(what, self.made_for.get(what), value)):
+                raise Refused(f"This training was begun with {other}.",
+                              "Give what it was begun with, or begin anew with another state file.")
+
+    def taken_up(self, source: nn.Module) -> nn.Module:
+        """A copy of a module with parameters of its own, float32, from where the training is.
+
+        Raises:
+            Refused: the training's tensors are not those of such a module.
+        """
+        trained = {name: old.detach() for name, old in source.named_parameters() if old.is_floating_point()}
+        fresh = {part: {name: self._start(part, name, old) for name, old in trained.items()} for part in SETS}
+        for part, tensors in fresh.items():  # in the module's order, which sums over all gradients follow
+            setattr(self, part, tensors)
+        memo = {id(source.get_parameter(name)): nn.Parameter(tensor) for name, tensor in self.weights.items()}
+        return copy.deepcopy(source, memo)
+
+    def _start(self, part: str, name: str, old: Tensor) -> Tensor:
+        out = torch.empty_like(old, dtype=torch.float32)  # in its memory format
+        known = getattr(self, part).get(name)
+        if self.step and (known is None or known.shape != old.shape):
+            raise Refused(f"The state of {name} is missing or of another shape.", "Begin anew.")
+        if known is None and part in ("first", "second"):
+            return out.zero_()
+        return out.copy_(old if known is None else known)
+
+    def write(self, file: str | Path) -> None:
+        """Write it as one file of tensors, whole or not at all."""
+        file = Path(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {f"{part} {name}": tensor.contiguous()
+                   for part in SETS for name, tensor in getattr(self, part).items()}
+        head = {"made_for": self.made_for, "step": self.step, "seconds": self.seconds, "errors": self.errors,
+                "losses": self.losses}
+        part = file.with_name(f".{file.name}.part")
+        try:
+            save_file(tensors | {"draw": self.draw.get_state()}, part,
+                      {"prunescope recovery": str(SCHEMA), "training": json.dumps(head)})
+            os.replace(part, file)
+        except SafetensorError as error:
+            raise Refused(f"The state cannot be written to {file}: {error}.", "Free some space.") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, file: str | Path) -> Self:
+        """What ``write`` wrote.
+
+        Raises:
+            Refused: it is no such file, or is not whole.
+        """
+        if not Path(file).is_file():
+            raise Refused(f"{file} is no file.", "Give the file that a recovery left when it was stopped.")
+        try:
+            with safe_open(file, "pt") as held:
+                notes = held.metadata() or {}
+                if notes.get("prunescope recovery") != str(SCHEMA):
+                    raise KeyError
+                found = cls(**json.loads(notes["training"]))
+                found.draw.set_state(held.get_tensor("draw"))
+                for key in held.keys():  # noqa: SIM118
+                    part, _, name = key.partition(" ")
+                    if name:
+                        getattr(found, part)[name] = held.get_tensor(key)
+        except (SafetensorError, KeyError, TypeError, AttributeError, json.JSONDecodeError, RuntimeError) as error:
+            raise Refused(f"{file} is no state of a recovery, or is not whole.",
+                          "Take it away to begin anew, or give another.") from error
+        return found
+
+
+def _differs(what: str, before: Any, now: Any) -> str:
+    """What a training was begun with in place of what is given now, in words; empty where that is the same."""
+    if before == now:
+        return ""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return ", ".join(f"{key} {before.get(key)!r} instead of {value!r}" for key, value in now.items()
+                         if before.get(key) != value)
+    return f"another {what}"

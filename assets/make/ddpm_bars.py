@@ -82,8 +82,9 @@ def draw(pipe: Any, shot: Shot, count: int, batch: int) -> Iterator[Image.Image]
     """Pictures; picture i starts from ``shot.seed`` + i."""
     for start in range(0, count, batch):
         some = replace(shot, seed=shot.seed + start, images=min(batch, count - start))
-        *_, done = pruning.generate(pipe, some)
-        yield from done.images
+        for event in pruning.generate(pipe, some):
+            if isinstance(event, pruning.Drawn):
+                yield from event.images
 
 
 def plain(pictures: np.ndarray) -> float:

@@ -21,16 +21,38 @@ def machine() -> str:
     return f"{device}, {threads()}, torch {torch.__version__}, diffusers {version('diffusers')}"
 
 
-def publish(name: str, command: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows as a Markdown table and write them as JSON."""
-    columns = list(rows[0])
-    print(f"\n{name} ({machine()})\n")
-    print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
-    for row in rows:
-        print("| " + " | ".join(shown(row[column]) for column in columns) + " |")
+def publish(name: str, command: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = (),
+            cells: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Print the rows as a Markdown table and write them as JSON; ``notes`` stand below, sentence by sentence.
+
+    ``cells`` are what was measured, where rows are made of it: see ``kept``.
+    """
+    print(f"\n{name} ({machine()})\n\n" + "\n".join(lines(rows, notes)))
+    keep(name, command, rows, notes, cells)
+
+
+def keep(name: str, command: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = (),
+         cells: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write a benchmark's JSON."""
     RESULTS.mkdir(exist_ok=True)
     body = {"benchmark": name, "command": command, "machine": machine(), "rows": list(rows)}
-    (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    more = {key: list(value) for key, value in (("notes", notes), ("cells", cells)) if value}
+    (RESULTS / f"{name}.json").write_text(json.dumps(body | more, indent=1) + "\n", encoding="utf-8")
+
+
+def kept(name: str) -> list[dict[str, Any]]:
+    """The cells of a benchmark's last run; none of a run on another machine."""
+    file = RESULTS / f"{name}.json"
+    body = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return body.get("cells", []) if body.get("machine") == machine() else []
+
+
+def lines(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> list[str]:
+    """A Markdown table with what is to be said below it."""
+    columns = list(rows[0])
+    return ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns),
+            *("| " + " | ".join(shown(row[column]) for column in columns) + " |" for row in rows),
+            *(["", *(f"- {note}" for note in notes)] if notes else [])]
 
 
 def shown(value: Any) -> str:

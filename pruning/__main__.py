@@ -23,7 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 import pruning
-from pruning import flags, images, planfile, planning, preview, printed, store, surgery
+from pruning import canvas, flags, images, planfile, planning, preview, printed, store, surgery
 from pruning.accounting import recovered, total
 from pruning.costs import trace
 from pruning.errors import Later, Refused, in_words, out_of_memory
@@ -119,7 +119,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
         flags.add_request(asking)
     for drawn in (command(generate, printed.drawn, "model", out="FOLDER"),
                   command(compare, printed.compared, "model", "pruned", out="FOLDER")):
-        flags.add(drawn, flags.LOAD | flags.DRAW, required=("prompts",))
+        flags.add(drawn, flags.LOAD | flags.DRAW)
     trainer = command(recover, printed.recovered, "pruned", out="FOLDER")
     trainer.add_argument("--dense", metavar="MODEL", help="the model before pruning, which has or draws the samples")
     trainer.add_argument("--state", metavar="FILE", help="where a stop leaves what was reached, and where the same "
@@ -263,7 +263,8 @@ def prune(args: argparse.Namespace) -> Result:
 
 def generate(args: argparse.Namespace) -> Result:
     """Draw with one model."""
-    shot, pipe = Shot(**flags.given(args, flags.DRAW)), _loaded(args)
+    pipe = _loaded(args)
+    shot = _shot(args, pipe)
     folder = _folder(args.out)
     (drawn,) = _drawn(pruning.generate(pipe, shot), shot.steps)
     files = [_written(folder / f"image_{i}.png", image, drawn) for i, image in enumerate(drawn.images)]
@@ -273,8 +274,8 @@ def generate(args: argparse.Namespace) -> Result:
 
 def compare(args: argparse.Namespace) -> Result:
     """Draw with both models from the same noise; write the pictures, their differences and the report."""
-    shot = Shot(**flags.given(args, flags.DRAW))
     dense, pruned = _loaded(args), pruning.load(args.pruned)
+    shot = _shot(args, dense)
     found, folder = _shared_plan(args, dense, pruned), _folder(args.out)
     apart = Divergence()
     one, other = sides = _drawn(apart.watching(images.draw_pair(dense, pruned, shot)), 2 * shot.steps)
@@ -290,6 +291,18 @@ def compare(args: argparse.Namespace) -> Result:
                                  "live_ms_per_step": {d.side: float(np.median(d.ms)) for d in sides}}
     file.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
+
+
+def _shot(args: argparse.Namespace, pipe: Any) -> Shot:
+    """What to draw.
+
+    Raises:
+        Refused: a model that reads prompts is given none.
+    """
+    values = flags.given(args, flags.DRAW)
+    if "prompts" not in values and canvas.drawing(pipe).prompted:
+        raise Refused("There is no prompt.", 'Say what to draw with --prompt TEXT; "" is a prompt, too.')
+    return Shot(**values)
 
 
 def recover(args: argparse.Namespace) -> Result:

@@ -6,7 +6,7 @@ No previews and no decoding between steps, and nothing is yielded while a run is
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -187,22 +187,26 @@ def interval(samples: Sequence[float], rounds: int = 2000) -> Interval:
 
 
 def operators(run: Run, steps: int = 3) -> dict[str, float]:
-    """What a step of a run spends in each of torch's operators, in milliseconds; empty where nobody can tell.
+    """What a step of a run spends in each of torch's operators, taken over its first few: see ``profiled``."""
+    return profiled(lambda index: run.step(index).ms, min(steps, len(run.scheduler.timesteps)), run.device.type)
 
-    Taken over its first few steps. What is left of a step (Python, and a GPU that waits for it) is ``BETWEEN``.
+
+def profiled(work: Callable[[int], float], times: int, device: str) -> dict[str, float]:
+    """What some work spends in each of torch's operators, in milliseconds a time; empty where nobody can tell.
+
+    ``work`` is given how often it was done before, and gives its milliseconds. What is left of them (Python, and a GPU
+    that waits for it) is ``BETWEEN``.
     """
-    kind = {"cpu": ProfilerActivity.CPU, "cuda": ProfilerActivity.CUDA}.get(run.device.type)
+    kind = {"cpu": ProfilerActivity.CPU, "cuda": ProfilerActivity.CUDA}.get(device)
     if kind is None or kind not in supported_activities() or torch.autograd._profiler_enabled():
         return {}
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells standard error of every start and stop
-    count = min(steps, len(run.scheduler.timesteps))
     with profile(activities=list({ProfilerActivity.CPU, kind})) as taken:
-        for index in range(count):
-            run.step(index)
+        whole = sum(work(index) for index in range(times))
     own = "self_cpu_time_total" if kind is ProfilerActivity.CPU else "self_device_time_total"
-    spent = {event.key.removeprefix("aten::"): getattr(event, own) / 1000 / count for event in taken.key_averages()
+    spent = {event.key.removeprefix("aten::"): getattr(event, own) / 1000 / times for event in taken.key_averages()
              if event.device_type == torch.autograd.DeviceType.CPU}  # others are kernels, which operators stand for
-    return spent | {BETWEEN: max(0.0, sum(run.ms) / count - sum(spent.values()))}
+    return spent | {BETWEEN: max(0.0, whole / times - sum(spent.values()))}
 
 
 def heavy(name: str) -> bool:

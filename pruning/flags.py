@@ -57,7 +57,7 @@ CALIBRATION = {  # of methods that see data
 }
 LOAD = {"weights": Flag(str, "trained, or random for an architecture such as sd-1.5 (trained)")}
 DRAW = {
-    "prompts": Flag(str, "what to draw, repeatable", many=True),
+    "prompts": Flag(str, "what to draw, repeatable; a model that takes no prompt draws without", many=True),
     "negative": Flag(str, "what to stay away from"),
     "seed": Flag(int, "of the noise; picture i starts from seed + i (0)"),
     "steps": Flag(int, f"denoising steps ({Shot.steps})"),
@@ -90,12 +90,12 @@ def spelled(name: str) -> tuple[str, str]:
     return SPELLED.get(name, (name, name.upper()))
 
 
-def add(parser: Any, flags: dict[str, Flag], required: tuple[str, ...] = ()) -> None:
+def add(parser: Any, flags: dict[str, Flag]) -> None:
     """Give a parser some flags. What is not given is not in the result."""
     for name, flag in flags.items():
         option, value = spelled(name)
         kind: dict[str, Any] = {"action": "store_true"} if flag.read is bool else {
-            "action": "append" if flag.many else "store", "metavar": value, "required": name in required}
+            "action": "append" if flag.many else "store", "metavar": value}
         parser.add_argument(f"--{option}", dest=name, help=flag.help.replace("%", "%%"), default=argparse.SUPPRESS,
                             **kind)
 

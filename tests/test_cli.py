@@ -268,6 +268,7 @@ def test_requests_that_are_refused(refused, tiny_folder, tmp_path, flags, words)
     (("bench", "emoji-sd", "out"), "not part of this version"),
     (("recover", "emoji-sd", "--loss", "tusk", "-o", "x"), "There are task"),
     (("sweep",), "not part of this version"),
+    (("generate", "emoji-sd", "-o", "x"), "There is no prompt"),
     (("generate", "emoji-sd", "--prompt", "a", "--steps", "0", "-o", "x"), "1 to 1000"),
     (("prune", "emoji-sd", "--plan", "nowhere.json", "-o", "x"), "nowhere.json: No such file"),
     (("prune", "emoji-sd", "--plan", ".", "-o", "x"), "Is a directory"),
@@ -326,7 +327,7 @@ def test_a_refusal_for_people(capsys, tiny_folder, tmp_path):
 
 @pytest.mark.parametrize("argv", [
     (), ("prone", "m"), ("inspect",), ("inspect", "m", "--what"), ("plan", "m", "--ratio", "0.5"),
-    ("plan", "m", "--rat", "0.5", "-o", "x"), ("prune", "m", "-o", "x"), ("generate", "m", "-o", "x"),
+    ("plan", "m", "--rat", "0.5", "-o", "x"), ("prune", "m", "-o", "x"), ("generate", "m"),
     ("prune", "m", "--plan", "p", "--ratio", "0.5", "-o", "x"), ("compare", "m", "--prompt", "a", "-o", "x"),
 ])
 def test_usage(argv, capsys):

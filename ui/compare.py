@@ -55,11 +55,17 @@ class Compare:
     earlier: gr.HTML
     history: gr.State
     drawing: gr.State
+    prompted: gr.State  # whether the model in use takes a prompt
 
     @property
     def inputs(self) -> list[Any]:
         """The components that a shot is read from, in the order in which ``shot`` takes their values."""
         return [self.prompt, self.negative, self.seed, self.steps, self.guidance, self.sampler, self.images]
+
+    @property
+    def telling(self) -> list[Any]:
+        """The components that say what to draw, in the order of ``told_what``."""
+        return [self.prompt, self.chips, self.guidance, self.negative, self.prompted]
 
     @property
     def finished(self) -> list[Any]:
@@ -84,6 +90,12 @@ def shown(history: History) -> list[Any]:
     return [stage(pair), card_plots.cards(figures(pair)), told(pair),
             gr.Button(visible=pair.measured is None), strip(history),
             gr.HTML(pair=pair.recipe.digest)]
+
+
+def told_what(prompted: bool) -> list[Any]:
+    """For ``Compare.telling``: what a model that takes no prompt is not told is out of sight, and stays as it was."""
+    return [gr.Textbox(visible=prompted), gr.HTML(visible=prompted), gr.Slider(visible=prompted),
+            gr.Textbox(visible=prompted), prompted]
 
 
 def restored(wanted: Shot) -> list[Any]:
@@ -135,7 +147,7 @@ def build(asked: dict[str, Any]) -> Compare:
                               info="What the pictures should not show. It works when guidance is above 1.")
     return Compare(**asked, stale=stale, stage=staged, cards=counted, earlier=earlier, steps=steps, guidance=guidance,
                    sampler=sampler, images=images, negative=negative, history=gr.State(History((first,))),
-                   drawing=gr.State(False))
+                   drawing=gr.State(False), prompted=gr.State(True))
 
 
 def examples() -> str:
@@ -146,14 +158,9 @@ def examples() -> str:
                class_="chips")
 
 
-def help_with(prompt: str, source: str) -> str:
-    """The words that a bundled model does not know, with the nearest names that it can draw, one click each.
-
-    Of a model that takes no prompts, that.
-    """
-    if device.deaf(source):
-        return tag("p", "This model takes no prompt and draws whatever comes: the words do nothing.", class_="hint")
-    listed = vocabulary(source)
+def help_with(prompt: str, source: str, prompted: bool = True) -> str:
+    """The words that a bundled model does not know, with the nearest names that it can draw, one click each."""
+    listed = vocabulary(source) if prompted else []
     strange = words.unknown(prompt or "", listed) if listed else []
     rows = []
     for word in strange[:4]:
@@ -177,7 +184,7 @@ def stage(pair: Pair) -> str:
 
 def described(shot: Shot) -> str:
     """What the pictures should show."""
-    return shot.prompts[0] or "an empty prompt"
+    return shot.prompts[0] or "no prompt"
 
 
 def prefers(pair: Pair) -> str:

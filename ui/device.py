@@ -56,6 +56,7 @@ class Opened:
     source: str
     where: str  # device, threads, type
     components: tuple[tuple[str, str], ...]  # (path, label)
+    prompted: bool  # whether it draws what it is told
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,6 @@ def pipeline(source: str) -> Any:
         return PIPES.get_or(source, lambda: (pipe := pruning.load(source, weights=weights), nbytes(pipe)))
 
 
-def deaf(source: str) -> bool:
-    """Whether a model that is loaded takes no prompts."""
-    around = canvas.of(PIPES.look(source))
-    return around is not None and not around.prompted
-
-
-def heard(source: str, shot: Shot) -> Shot:
-    """A shot without the words that a model would not hear."""
-    return replace(shot, prompts=("",) * len(shot.prompts), negative="") if deaf(source) else shot
-
-
 def open_model(source: str) -> Opened:
     """Load a model, or say why not."""
     source = source.strip()
@@ -124,7 +114,8 @@ def open_model(source: str) -> Opened:
     dtype = str(next(net.parameters()).dtype).removeprefix("torch.")
     named = tuple((path, LABELS.get(path, "Model").removeprefix("The ").capitalize().replace("U-net", "U-Net")
                    .replace("Vae", "VAE")) for path in components(pipe))
-    return Opened(source, f"{where}, {dtype}", named)
+    around = canvas.of(pipe)
+    return Opened(source, f"{where}, {dtype}", named, around is None or around.prompted)
 
 
 def obstacles(source: str, component: str) -> dict[str, str | None]:
@@ -332,7 +323,8 @@ def pair(wanted: Recipe, shot: Shot) -> Iterator[Looked | Frame | Pair]:
     Closing the iterator stops the work and leaves the engine as it was.
     """
     dense = pipeline(wanted.model)
-    canvas.drawing(dense)
+    if not canvas.drawing(dense).prompted:
+        shot = replace(shot, prompts=("",), negative="")
     smaller = yield from pruned(wanted)
     done = plan_of(smaller) or plan(wanted)
     sides: dict[str, Side] = {}

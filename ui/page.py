@@ -109,8 +109,9 @@ class Page:
             *asked.groups.values(), asked.trail, asked.sent, asked.undo, asked.wanted, asked.again])
         self.look = (self.looked, [mask.picked, mask.place, *asked.inputs], [mask.detail, mask.histogram])
         self.addressed = (self.query, [self.tab, mask.picked, *pair.inputs, *asked.inputs], self.link)
-        self.help = (compare.help_with, [pair.prompt, asked.source], pair.unknown)
-        self.open = (opened, [asked.source, asked.component], [self.top, asked.component, asked.load_problem])
+        self.help = (compare.help_with, [pair.prompt, asked.source, pair.prompted], pair.unknown)
+        self.open = (opened, [asked.source, asked.component],
+                     [self.top, asked.component, asked.load_problem, *pair.telling])
         self.wire_setup()
         self.wire_looking()
         self.wire_views()
@@ -393,9 +394,8 @@ class Page:
         shots, read = values[: len(self.pair.inputs)], values[len(self.pair.inputs) :]
         try:
             source, request = self.asked.asked(read)
-            recipe = device.recipe(source, **request)
-            shot = device.heard(source, compare.shot(shots))
-            for event in device.pair(recipe, shot):
+            shot = compare.shot(shots)
+            for event in device.pair(device.recipe(source, **request), shot):
                 if isinstance(event, Looked):
                     yield [*same, noted(event, "Preparing the pruned model: "), gr.skip(), True]
                 elif isinstance(event, device.Frame):
@@ -517,12 +517,13 @@ def load_model(named: str, before: str) -> Iterator[tuple[str, str]]:
         yield named.strip(), ""
 
 
-def opened(source: str, component: str) -> tuple[str, Any, Any]:
+def opened(source: str, component: str) -> list[Any]:
     """What the page says about the model in use. A component that the model has, too, stays chosen."""
     try:
         model = device.open_model(source)
     except Refused as error:
-        return head(source), gr.skip(), alert(error)
+        return [head(source), gr.skip(), alert(error), *[gr.skip()] * 5]
     labels = [option(path, label) for path, label in model.components]
     kept = component if component in dict(model.components) else model.components[0][0]
-    return head(f"{model.source} · {model.where}"), gr.HTML(value=kept, options=labels), gr.skip()
+    return [head(f"{model.source} · {model.where}"), gr.HTML(value=kept, options=labels), gr.skip(),
+            *compare.told_what(model.prompted)]

@@ -193,7 +193,7 @@ def method_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str
     for row in methods():
         part = CRITERIA[row.name]
         off = blind.get(sees(part)) if units in row.units else f"{row.name} does not score {units}."
-        rows.append(option(row.name, row.name.capitalize(), (part.__doc__ or "").strip().splitlines()[0], off))
+        rows.append(option(row.name, row.name.title(), (part.__doc__ or "").strip().splitlines()[0], off))
     return rows
 
 

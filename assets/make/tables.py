@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pruning
 from assets.make import evidence_table
-from benchmarks.table import RESULTS, shown
+from benchmarks.table import RESULTS, lines
 from pruning.criteria import CRITERIA
 from pruning.models import ASSETS
 
@@ -46,11 +46,7 @@ def models() -> str:
 def benchmark(name: str) -> str:
     """One benchmark's last result, with the machine and the command."""
     kept = json.loads((RESULTS / f"{name}.json").read_text())
-    columns = list(kept["rows"][0])
-    lines = [f"`{kept['command']}` on {kept['machine']}:", "", "| " + " | ".join(columns) + " |",
-             "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(shown(row[column]) for column in columns) + " |" for row in kept["rows"]]
-    return "\n".join(lines)
+    return "\n".join([f"`{kept['command']}` on {kept['machine']}:", "", *lines(kept["rows"], kept.get("notes", ()))])
 
 
 def filled(text: str) -> str:

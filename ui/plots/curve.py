@@ -1,5 +1,7 @@
 """The loss at single timesteps, the gate, and the timesteps that a method listens to."""
 
+from math import log10
+
 import plotly.graph_objects as go
 
 from pruning.scores import Curve
@@ -20,14 +22,15 @@ def curve(of: Curve) -> go.Figure:
                            marker={"color": "#3a6ec8" if counts else "#808692", "symbol": symbol, "size": 7},
                            hovertemplate="timestep %{x}: loss %{y:.3g}<extra>" + name + "</extra>")
     if gate > 0:
-        figure.add_hline(y=gate, line={"color": "#d9730d", "width": 2, "dash": "dash"},
-                         annotation={"text": f"threshold {of.threshold:g} × the largest = {three(gate)}",
-                                     "font": {"color": "#d9730d"}})
+        figure.add_hline(y=gate, line={"color": "#d9730d", "width": 2, "dash": "dash"})
+        figure.add_annotation(xref="paper", x=1, xanchor="right", y=log10(gate), yanchor="bottom", showarrow=False,
+                              text=f"threshold {of.threshold:g} × the largest = {three(gate)}",
+                              font={"color": "#d9730d"})  # a log axis takes places of annotations as logarithms
     return figure.update_layout(
         height=280, margin={"l": 60, "r": 12, "t": 24, "b": 44}, template="none",
         xaxis={"title": "timestep (0 is clean, the last all noise)", "range": [0, of.levels],
                "gridcolor": "rgba(128,128,128,.15)"},
-        yaxis={"title": "loss", "rangemode": "tozero", "gridcolor": "rgba(128,128,128,.25)"},
+        yaxis={"title": "loss", "type": "log", "exponentformat": "power", "gridcolor": "rgba(128,128,128,.25)"},
         legend={"x": 0.99, "y": 0.98, "xanchor": "right"}, paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)", font={"color": "#808692", "size": 12})
 

@@ -77,7 +77,7 @@ def badge(dense: Side, pruned: Side) -> str:
         parts.append(f"{counted(zeros)} more weights are zero")
     shares = percent(max(fewer, zeros) / dense.params)
     return tag("p", tag("b", "✓ Really pruned"), " ",
-               text(f"{' and '.join(parts)} ({shares} of text encoder, U-Net and decoder together), counted on the "
+               text(f"{' and '.join(parts)} ({shares} of everything that draws), counted on the "
                     f"model that drew this, fingerprint {pruned.fingerprint[:8]}."), class_="badge")
 
 

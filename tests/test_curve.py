@@ -1,0 +1,40 @@
+"""The loss at single timesteps as a figure and in words."""
+
+import pytest
+
+from pruning.scores import Curve
+from ui import importance
+from ui.plots.curve import curve, in_words, runs
+
+SEEN = Curve((0, 10, 20, 30), (0.8, 0.1, 0.02, 0.3), 0.1, (True, True, False, True), 40)
+
+
+def test_what_counts_is_filled_and_shaded():
+    figure = curve(SEEN)
+    line, counts, left = figure.data
+    assert (tuple(line.x), tuple(line.y)) == (SEEN.steps, SEEN.losses)
+    assert (tuple(counts.x), counts.marker.symbol) == ((0, 10, 30), "circle")
+    assert (tuple(left.x), left.marker.symbol) == ((20,), "circle-open")
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes[:2]] == [(0, 15), (25, 35)]
+    assert figure.layout.shapes[2].y0 == pytest.approx(0.08)
+    assert "0.0800" in figure.layout.annotations[0].text
+
+
+def test_the_shade_ends_where_the_schedule_does():
+    assert runs(Curve((0, 20), (1.0, 1.0), 0.0, (True, True), 25)) == [(0, 25)]
+    assert runs(Curve((5,), (1.0,), 0.0, (True,), 10)) == [(0, 10)]
+
+
+def test_a_threshold_of_0_has_no_line():
+    assert len(curve(Curve((0, 10), (1.0, 0.5), 0.0, (True, True), 20)).layout.annotations) == 0
+
+
+def test_in_words():
+    assert in_words(SEEN) == ("The loss is largest at timestep 0 (0.800) and 0.300 at 30. Of the timesteps that were "
+                              "listened to, 3 of 4 count: their loss is above 0.1 of the largest.")
+    assert "all 2 timesteps count" in in_words(Curve((0, 10), (1.0, 0.5), 0.0, (True, True), 20))
+
+
+def test_methods_that_listen_to_nothing_show_nothing():
+    assert [shown.visible for shown in importance.listened(None)] == [False, False]
+    assert [shown.visible for shown in importance.listened(SEEN)] == [True, True]

@@ -12,9 +12,9 @@ from pruning.subject import remember
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models"
 ARCHITECTURES = ASSETS.parent / "architectures"
-BUNDLED = ("emoji-sd",)
+BUNDLED = ("emoji-sd", "emoji-ddpm")
 NOT_DRAWABLE = {"emoji-clip": "It measures pictures and cannot draw."}
-LATER = ("emoji-ddpm", "emoji-flux")
+LATER = ("emoji-flux",)
 SLUGS = {  # architecture -> where its trained weights are, if they are on the hub as a pipeline of diffusers
     "ddpm-cifar10": "google/ddpm-cifar10-32",
     "ldm4-cin256": "",
@@ -108,6 +108,11 @@ def _untrained(slug: str) -> Refused:
                    f'Give weights="random" or weights="meta"{hub_id}.')
 
 
+def prompted(source: str) -> bool:
+    """Whether a source is a bundled model that reads prompts."""
+    return source in BUNDLED and (ASSETS / source / "text_encoder").is_dir()
+
+
 def vocabulary(source: str) -> list[dict[str, Any]]:
     """What a bundled model can draw: name, emoji, tags. Empty for other models."""
     file = ASSETS / source / "vocabulary.json"
@@ -115,6 +120,6 @@ def vocabulary(source: str) -> list[dict[str, Any]]:
 
 
 def bars(source: str) -> dict[str, Any]:
-    """A bundled model's measured quality, with the sampler, steps and guidance that it was taken at."""
+    """A bundled model's measured quality, with the sampler, the steps and, of one that is guided, the guidance."""
     file = ASSETS / source / "bars.json"
     return json.loads(file.read_text(encoding="utf-8")) if source in BUNDLED and file.exists() else {}

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from pruning.images import Drawn, Stepped
-from pruning.models import ASSETS, BUNDLED, vocabulary
+from pruning.models import ASSETS, BUNDLED, prompted, vocabulary
 
 COLOURS = ("white", "black", "grey", "red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown")
 CANDIDATES = 200
@@ -198,8 +198,11 @@ _judge = Judge()
 
 
 def judge_for(source: str) -> Judge | None:
-    """Who reads the pictures of a model, by the model's source; None for models that nobody here can judge."""
-    return _judge if source in BUNDLED else None
+    """Who reads the pictures of a model, by the model's source; None for models that nobody here can judge.
+
+    Nobody can where there is no prompt that a picture could fit.
+    """
+    return _judge if prompted(source) else None
 
 
 def compared(dense: Drawn, pruned: Drawn, prompts: Sequence[str], steps: Sequence[float],

@@ -1,6 +1,7 @@
 """Making the bundled models: the pieces by hand, and each training command from zero, stopped, and taken up again."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -14,10 +15,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMPipeline, StableDiffusionPipeline
+from PIL import Image
 from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 
-from assets.make import attention, bars, folders, glyphs
+from assets.make import attention, bars, calibration, ddpm_bars, emoji_ddpm, features, folders, glyphs
 from assets.make.emoji_clip import FOLDER as CLIP
 from assets.make.emoji_clip import ranks
 from assets.make.training import Run
@@ -203,6 +205,51 @@ def test_floors_name_what_was_missed():
                                     "emoji-sd: colour is 0.89, the floor is 0.9"]
 
 
+def test_the_frechet_distance_by_hand():
+    one, other = torch.tensor([[0.0], [2.0]]), torch.tensor([[5.0], [6.0], [7.0]])  # N(1, 2) and N(6, 1)
+    assert features.frechet(one, other) == pytest.approx(25 + 2 + 1 - 2 * 2**0.5)
+    spread = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert features.frechet(spread, spread) == pytest.approx(0, abs=1e-9)
+    assert features.frechet(spread, spread + torch.tensor([1.0, 2.0, 0.0])) == pytest.approx(5)
+
+
+def test_the_discrepancy_by_hand():
+    one, other = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [3.0]])
+    assert features.width(torch.tensor([[0.0], [1.0], [3.0]])) == 2
+    near, far = math.exp(-0.5), math.exp(-4.5)
+    across = (1 + far + near + math.exp(-2)) / 4
+    assert features.mmd(one, other, 1.0) == pytest.approx(near + far - 2 * across)
+
+
+def test_a_background_is_plain_where_it_has_the_colour_that_most_of_it_has():
+    clean = np.full((8, 8, 3), glyphs.COLOURS["teal"], np.uint8)
+    spotted = clean.copy()
+    spotted[0] = 255  # of 48 pixels of the border, 8
+    spotted[3:5, 3:5] = 0
+    assert ddpm_bars.plain(np.stack([clean, spotted])) == pytest.approx((1 + 40 / 48) / 2)
+
+
+def test_real_glyphs_are_recognised_and_blurred_ones_are_not(material):
+    real = ddpm_bars.Real(material[:3], features.Eyes(ROOT / CLIP))
+    share, found = real.recognised(torch.cat(real.sets))
+    assert share == pytest.approx(0.95, abs=0.03)  # all but the farthest twentieth
+    assert found == {0, 1, 2}
+    worse = ddpm_bars.spoilt(real.unseen[0])
+    assert real.recognised(real.eyes(worse["blurred"]))[0] < 0.3
+    assert real.recognised(real.eyes(worse["noise"])) == (0, set())
+
+
+def test_each_picture_to_learn_from_comes_once_and_all_glyphs_before_any_comes_again(material):
+    pairs = calibration.varied(5, 12)
+    assert len(pairs) == len(set(pairs)) == 60
+    assert all({glyph for glyph, _ in pairs[at : at + 5]} == set(range(5)) for at in range(0, 60, 5))
+    made = calibration.for_ddpm(material[:2])
+    assert len(made) == 24
+    assert all(picture.size == (32, 32) for picture in made.values())
+    assert all(glyphs.border_colour(np.asarray(picture)) == caption.split(" on a ")[1].split()[0]
+               for caption, picture in made.items())
+
+
 def test_furnishing_twice_is_as_good_as_once(tmp_path):
     folders.furnish(tmp_path, [HEART])
     once = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -303,10 +350,19 @@ def test_emoji_sd_is_made_continued_and_loads(workshop, material):
 def test_emoji_ddpm_is_made_and_draws(workshop, material):
     stage = make("emoji_ddpm", workshop, 1 / 6, "--glyphs", "2", "--batch", "2")["unet, 2 glyphs"]
     assert stage["steps"] > 0
-    out = workshop / "out"
-    assert furnished(out) == [glyph.emoji for glyph in material[:2]]
+    out, learnt = workshop / "out", emoji_ddpm.KNOWN["often"](material)[:2]
+    assert furnished(out) == [glyph.emoji for glyph in learnt]
     assert sum(file.stat().st_size for file in out.rglob("*.safetensors")) < 15_000_000
     pipe = DDPMPipeline.from_pretrained(out, torch_dtype=torch.float32)
     drawn = pipe(2, generator=torch.Generator().manual_seed(0), num_inference_steps=1, output_type="np").images
     assert drawn.shape == (2, 32, 32, 3)
     assert not np.array_equal(*drawn)
+    sheet = workshop / "sheet.png"
+    measured = ddpm_bars.measure(out, ROOT / CLIP, 2, steps=1, batch=1, sheet=sheet, known=learnt)
+    assert set(ddpm_bars.FLOOR) | {"sampler", "steps", "frechet", "mmd", "floor", "native_px"} <= set(measured)
+    assert (measured["steps"], measured["samples"], measured["learnt"], measured["proxy"]) == (1, 2, 2, "emoji-clip")
+    for distance in (measured["frechet"], measured["mmd"]):
+        assert distance["real"] < distance["blurred"] < distance["noise"]
+        assert distance["real"] < distance["samples"]
+    assert "recognised" in ddpm_bars.table(measured)
+    assert Image.open(sheet).size == (12 * 68 + 4, 8 * 68 + 4)

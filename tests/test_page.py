@@ -177,9 +177,20 @@ def test_bounded_caches_forget_the_oldest():
     assert list(kept) == ["d"]
 
 
+def test_the_bundled_model_without_a_prompt_is_looked_at_pruned_and_drawn():
+    *_, (source, problem) = page.load_model("emoji-ddpm", "emoji-sd")
+    assert (source, problem) == ("emoji-ddpm", "")
+    wanted = device.recipe(source, ratio=0.3, units="channel", method="diff-pruning", rounding="paper",
+                           every=250, calibration=Calibration(samples=4))
+    assert wanted.calibration.source == "bundled"
+    *_, drawn = device.pair(wanted, Shot("", steps=2, seed=3))
+    assert (drawn.quality["alignment"], drawn.quality["proxy"]) == (None, "")
+    assert compare.said(drawn).startswith("Removing")
+
+
 @pytest.mark.parametrize(("named", "sentence"), [
     ("", "No model is named"), ("emoji-clip", "cannot draw"), ("no-such-thing", "owner/name"),
-    ("/no/such/folder", "no folder"), ("emoji-ddpm", "not part of this version")])
+    ("/no/such/folder", "no folder"), ("emoji-flux", "not part of this version")])
 def test_a_model_that_cannot_be_had_leaves_the_one_in_use(named, sentence):
     *_, (source, problem) = page.load_model(named, "emoji-sd")
     assert source == "emoji-sd"

@@ -145,7 +145,7 @@ def test_the_core_comes_first(monkeypatch):
     assert kinds == ["core"] * 120 + ["rest"] * 81
 
 
-@pytest.mark.parametrize("source", ["emoji-clip", "runwayml/stable-diffusion-v1-5", "./out", ""])
+@pytest.mark.parametrize("source", ["emoji-ddpm", "emoji-clip", "runwayml/stable-diffusion-v1-5", "./out", ""])
 def test_other_models_have_no_judge(source):
     assert judge_for(source) is None
     assert judge_for("emoji-sd") is judge_for("emoji-sd") is not None

@@ -412,6 +412,20 @@ def test_the_models_own_pictures_are_the_default(small, tiny):
         samples=64, source="generated")
 
 
+def test_the_bundled_model_without_a_prompt_learns_from_its_own_pictures(tmp_path):
+    pipe = pruning.load("emoji-ddpm")
+    smaller = pruning.apply(pipe, pruning.plan(pipe, "magnitude", 0.3, units="channel", protect=("conv_out",)))
+    better = pruning.recover(smaller, pipe, steps=1, batch=2)
+    (entry,) = plan_of(better).steps[-1].decision.sites.values()
+    assert entry["on"] == "36 samples kept apart"  # of 288
+    assert entry["after"] != entry["before"] > entry["dense"]
+    assert entry["options"]["calibration"]["samples"] == 1024
+    again = pruning.load(pruning.save(better, tmp_path / "better"))
+    assert same(state(again.unet), state(better.unet))
+    *_, drawn = pruning.generate(again, Shot(steps=1))
+    assert drawn.images[0].size == (32, 32)
+
+
 def test_the_public_function(small, tiny, album):
     looked = Calibration(source=str(album))
     made = pruning.recover(small, tiny, steps=2, batch=2, losses={"task": 2}, calibration=looked)

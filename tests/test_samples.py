@@ -360,13 +360,28 @@ def test_the_bundled_pictures_show_every_colour_and_are_small():
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
 
 
-def test_the_bundled_pictures_are_made_again_by_one_command():
+def test_those_without_a_prompt_show_every_glyph_on_every_colour_and_are_small():
+    folder = pictures.MODELS / "emoji-ddpm" / "calibration"
+    listed = json.loads((folder / "captions.json").read_text())
+    pairs = [caption.split(" on a ") for caption in listed.values()]
+    glyphs, colours = {glyph for glyph, _ in pairs}, {colour for _, colour in pairs}
+    assert (len(glyphs), len(colours)) == (24, 12)
+    assert len({tuple(pair) for pair in pairs}) == len(listed) == 24 * 12
+    assert {glyph for glyph, _ in pairs[:24]} == glyphs  # few are varied, too
+    assert {glyph for glyph, _ in pairs[7::8]} == glyphs  # and those that a recovery keeps apart
+    assert {file.name for file in folder.glob("*.png")} == set(listed)
+    assert all(Image.open(folder / name).size == (32, 32) for name in listed)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 400_000
+
+
+@pytest.mark.parametrize("model", ["emoji-sd", "emoji-ddpm"])
+def test_the_bundled_pictures_are_made_again_by_one_command(model):
     from assets.make import calibration
     try:
-        made = calibration.pictures(128)
+        made = calibration.MAKERS[model]()
     except FileNotFoundError as missing:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
-    for file, caption in pictures.captioned(pictures.MODELS / "emoji-sd" / "calibration"):
+    for file, caption in pictures.captioned(pictures.MODELS / model / "calibration"):
         assert list(Image.open(file).getdata()) == list(made[caption].getdata())

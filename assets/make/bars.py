@@ -1,6 +1,7 @@
-"""Measure how well ``emoji-clip`` and ``emoji-sd`` do what they are for, and write ``bars.json`` beside their weights.
+"""Measure how well a bundled model does what it is for, and write ``bars.json`` beside its weights.
 
-    python -m assets.make.bars --sheet build/sheet.png
+    python -m assets.make.bars --sheet build/sheet.png  # emoji-clip and emoji-sd
+    python -m assets.make.bars emoji-ddpm  # see ``ddpm_bars``
 
 Ends with 1 when a floor is missed. The figures of ``emoji-sd`` are taken with ``emoji-clip``: read them as a proxy.
 
@@ -27,7 +28,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from assets.make import emoji_clip, emoji_sd, glyphs
+from assets.make import ddpm_bars, emoji_clip, emoji_ddpm, emoji_sd, glyphs
 from assets.make.autoencoder import psnr
 from assets.make.folders import read_vocabulary
 from assets.make.training import describe, write_json
@@ -238,31 +239,53 @@ def table(bars: dict[str, dict[str, Any]]) -> str:
     return "\n".join([f"{'model':12}{'figure':8}{'value':>8}{'core':>8}   floor", *rows])
 
 
+def of_sd(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Measure ``emoji-clip`` and ``emoji-sd``, write and print it."""
+    folder = options.model or emoji_sd.FOLDER
+    bars = measure(folder, options.clip, options.prompts, sampler=options.sampler, steps=options.steps,
+                   guidance=options.guidance, px=options.px, batch=options.batch or 8, device=options.device,
+                   sheet=options.sheet)
+    for name, place in (("emoji-clip", options.clip), ("emoji-sd", folder)):
+        if name in bars:
+            write_json(place / "bars.json", bars[name])
+        else:
+            print(f"{place} is missing; only emoji-clip was measured")
+    print(table(bars))
+    return bars
+
+
+def of_ddpm(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Measure ``emoji-ddpm``, write and print it."""
+    folder = options.model or emoji_ddpm.FOLDER
+    bars = ddpm_bars.measure(folder, options.clip, options.samples, sampler=options.sampler, steps=options.steps,
+                             batch=options.batch or 48, device=options.device,
+                             sheet=options.sheet or ddpm_bars.SHEET)
+    write_json(folder / "bars.json", bars)
+    print(ddpm_bars.table(bars))
+    return {"emoji-ddpm": bars}
+
+
 def main() -> None:
     """The command."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--prompts", type=int, default=PROMPTS, help=f"how many, up to {CANDIDATES}")
+    parse.add_argument("which", nargs="?", choices=("emoji-sd", "emoji-ddpm"), default="emoji-sd")
+    parse.add_argument("--prompts", type=int, default=PROMPTS, help=f"of emoji-sd: how many, up to {CANDIDATES}")
+    parse.add_argument("--samples", type=int, help="of emoji-ddpm: how many; as many as it learnt if not given")
     parse.add_argument("--sampler", choices=tuple(SAMPLERS), default="ddim")
     parse.add_argument("--steps", type=int, default=20)
-    parse.add_argument("--guidance", type=float, default=3.0)
-    parse.add_argument("--px", type=int, help="another size than the model's own")
-    parse.add_argument("--batch", type=int, default=8)
-    parse.add_argument("--model", type=Path, default=emoji_sd.FOLDER)
+    parse.add_argument("--guidance", type=float, default=3.0, help="of emoji-sd")
+    parse.add_argument("--px", type=int, help="of emoji-sd: another size than its own")
+    parse.add_argument("--batch", type=int)
+    parse.add_argument("--model", type=Path, help="another folder than the bundled one")
     parse.add_argument("--clip", type=Path, default=emoji_clip.FOLDER)
-    parse.add_argument("--sheet", type=Path, help="where to put a PNG of all pictures")
+    parse.add_argument("--sheet", type=Path, help="where to put a PNG of pictures")
     parse.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parse.parse_args()
     if not 1 <= options.prompts <= CANDIDATES:
         parse.error(f"--prompts runs from 1 to {CANDIDATES}")
-    bars = measure(options.model, options.clip, options.prompts, sampler=options.sampler, steps=options.steps,
-                   guidance=options.guidance, px=options.px, batch=options.batch, device=options.device,
-                   sheet=options.sheet)
-    for name, folder in (("emoji-clip", options.clip), ("emoji-sd", options.model)):
-        if name in bars:
-            write_json(folder / "bars.json", bars[name])
-        else:
-            print(f"{folder} is missing; only emoji-clip was measured")
-    print(table(bars))
+    if options.samples is not None and options.samples < 2:
+        parse.error("--samples runs from 2")
+    bars = (of_sd if options.which == "emoji-sd" else of_ddpm)(options)
     for sentence in missed(bars):
         print(sentence)
     sys.exit(bool(missed(bars)))

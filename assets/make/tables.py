@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pruning
+from assets.make import evidence_table
 from benchmarks.table import RESULTS, lines
 from pruning.criteria import CRITERIA
 from pruning.models import ASSETS
@@ -50,7 +51,7 @@ def benchmark(name: str) -> str:
 
 def filled(text: str) -> str:
     """The text with every table between its marks made anew."""
-    made = {"methods": methods, "models": models,
+    made = {"methods": methods, "models": models, "evidence": evidence_table.table,
             **{file.stem: (lambda name=file.stem: benchmark(name)) for file in RESULTS.glob("*.json")}}
 
     def one(match: re.Match[str]) -> str:

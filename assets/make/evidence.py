@@ -1,0 +1,112 @@
+"""Whether Diff-Pruning does what its paper says: on ``emoji-ddpm``, with its baselines, before and after fine-tuning.
+
+    python -m assets.make.evidence --out build/evidence  # 100 steps at batch 32, for a CPU
+    python -m assets.make.evidence --out build/evidence --steps 1000 --batch 64  # with a GPU
+
+Every cell is a method at a ratio with a seed; what came of it is a file of its own, so that a run that was stopped goes
+on. All methods keep exactly the same sizes, by the paper's rule. A seed changes which pictures are looked at, what
+random draws, and the fine-tuning; the noise that samples begin with is always the same.
+
+``reversed`` keeps what Diff-Pruning scores lowest. ``fresh`` has the same shape, new weights and the same training.
+``taylor`` is the paper's baseline: evenly over all timesteps, and effects within a layer's slice may cancel.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pruning
+from assets.make import emoji_clip, emoji_ddpm
+from assets.make.cells import METHODS, Cell, Settings, Work
+from assets.make.ddpm_bars import Real
+from assets.make.features import KERNEL, PROXY, Eyes
+from assets.make.folders import read_vocabulary
+from assets.make.training import write_json
+from assets.make.yardstick import Yardstick, kept
+from benchmarks.table import machine
+from pruning.types import Shot
+
+RESULTS = Path("assets/evidence/diff-pruning.json")
+
+
+def run(work: Work, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    """The dense model's result, then that of every cell: read where it is known, else made and kept.
+
+    Raises:
+        ValueError: methods did not keep the same sizes.
+    """
+    sizes: dict[float, str] = {}
+    for cell in (None, *cells):
+        file = work.file(cell)
+        if not file.exists():
+            found = work.done(cell) if cell else work.of_dense()
+            part = file.with_suffix(".part")
+            write_json(part, found)
+            part.replace(file)
+        found = json.loads(file.read_text())
+        if cell and sizes.setdefault(cell.ratio, found["arch"]) != found["arch"]:
+            raise ValueError(f"{cell} does not have the sizes of the other methods")
+        yield found
+
+
+def estimate(work: Work, cells: Sequence[Cell]) -> float:
+    """About how many seconds the open cells take. A call with gradients is taken to be as long as three without."""
+    asked, opened = work.settings, [cell for cell in cells if not work.file(cell).exists()]
+    each = 2 * asked.samples * asked.sampling + 3 * asked.steps * asked.batch
+    looks = len({cell.seed for cell in opened}) * (2 * asked.seen * 1000 // asked.every + 3 * asked.taylor)
+    return work.yardstick.pace() * (looks + sum(each * (1 - cell.ratio) ** 1.5 for cell in opened))
+
+
+def prepared(model: Path, clip: Path, out: Path, settings: Settings) -> Work:
+    """The dense model with its yardstick: real glyphs in places where it did not learn them."""
+    dense = pruning.load(model.name if model == emoji_ddpm.FOLDER else model)
+    real = Real(read_vocabulary(model), Eyes(clip, str(dense.unet.device)))
+    compared, others = real.unseen
+    order = random.Random(0).sample(range(len(others)), len(others))
+    yardstick = Yardstick(dense, kept(others[order], out / "held"), settings.errors, compared, real.eyes,
+                          Shot(steps=settings.sampling), settings.samples)
+    return Work(dense, yardstick, model / "calibration", out, settings)
+
+
+def command(settings: Settings) -> str:
+    """The command that asks for these settings."""
+    changed = [field for field in fields(Settings) if getattr(settings, field.name) != field.default]
+    return " ".join(["python -m assets.make.evidence", *(f"--{field.name} {getattr(settings, field.name)}"
+                                                         for field in changed)])
+
+
+def main() -> None:
+    """The command."""
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for field in fields(Settings):
+        parse.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+    parse.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parse.add_argument("--ratios", nargs="+", type=float, default=(0.3, 0.5))
+    parse.add_argument("--seeds", type=int, default=3, help="how many")
+    parse.add_argument("--model", type=Path, default=emoji_ddpm.FOLDER)
+    parse.add_argument("--clip", type=Path, default=emoji_clip.FOLDER)
+    parse.add_argument("--out", type=Path, default=Path("build/evidence"), help="where cells are kept")
+    parse.add_argument("--results", type=Path, default=RESULTS, help="the file that the README's table is made of")
+    options = parse.parse_args()
+    settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
+    cells = [Cell(method, ratio, seed) for seed, ratio, method in
+             product(range(options.seeds), options.ratios, options.methods)]
+    work = prepared(options.model, options.clip, options.out, settings)
+    print(f"{len(cells)} cells, about {estimate(work, cells) / 60:.0f} minutes", flush=True)
+    rows = []
+    for row in run(work, cells):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.results, {
+        "command": command(settings), "machine": machine(), "settings": asdict(settings),
+        "proxy": PROXY, "kernel": KERNEL, "dense": rows[0], "cells": rows[1:]})
+
+
+if __name__ == "__main__":
+    main()

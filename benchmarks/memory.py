@@ -8,14 +8,14 @@ from gradio_client import Client
 
 from benchmarks.served import served
 from benchmarks.table import publish
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.registry import knobs
 
 SHOT = {"negative": "", "seed": 7, "steps": 1, "guidance": 3, "sampler": "ddim", "images": 1}
 SETUP = {"component": "unet", "family": "", "inner": "width", "method": "magnitude", "pattern": "2:4", "ratio": 0,
          "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "of": "units", "most": 100,
          "update": False, "source": "", "samples": 16, "prompts": "", "timesteps": "", "guidance": 0,
-         "seed of samples": 0, **{f"{name} {knob.name}": knob.default for name, part in sorted(CRITERIA.items())
+         "seed of samples": 0, **{f"{name} {knob.name}": knob.default for name, part in sorted(METHODS.items())
                                   for knob in knobs(part)}}
 PROMPTS = ("red heart on a blue background", "pizza on a teal background", "panda on a red background")
 AT = (20, 100, 200)

@@ -17,7 +17,7 @@ import torch
 from pruning import accounting, clock, criteria, images, models, planning, recovery, surgery, systems
 from pruning.accounting import LayerReport, Report
 from pruning.clock import Measured
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Later, Refused
 from pruning.images import Drawn, Stepped
 from pruning.recovery import Recovery
@@ -26,8 +26,8 @@ from pruning.scores import Scores
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
 from pruning.work import drained
 
-CRITERIA.fill(criteria.__name__)
-CRITERIA.fill(systems.__name__)
+METHODS.fill(criteria.__name__)
+METHODS.fill(systems.__name__)
 DEFAULT = DEFAULT_PROTECT
 
 
@@ -45,7 +45,7 @@ class Method(NamedTuple):
 def methods() -> list[Method]:
     """Every method of this version: criteria first, then systems."""
     rows = [Method(name, getattr(part, "family", "criterion"), part.units, {f.name: f.default for f in knobs(part)},
-                   part.paper, "available") for name, part in sorted(CRITERIA.items())]
+                   part.paper, "available") for name, part in sorted(METHODS.items())]
     return sorted(rows, key=lambda row: row.family)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
 from pruning.pictures import GUIDANCE
@@ -120,7 +120,7 @@ def asked() -> dict[str, Flag]:
 def method_knobs() -> dict[str, Flag]:
     """The knobs of all methods as flags; a method refuses those that it does not have."""
     flags: dict[str, Flag] = {}
-    for method, part in sorted(CRITERIA.items()):
+    for method, part in sorted(METHODS.items()):
         for knob in knobs(part):
             choices = f": {', '.join(knob.metadata['choices'])}" if knob.metadata["choices"] else ""
             text = f"{method}: {knob.metadata['help']}{choices} ({knob.default})"

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pruning import masks, samples, sensitivity
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Later, Refused
 from pruning.registry import knobs
 from pruning.room import MULTIPLES, ROUNDINGS
@@ -32,7 +32,7 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     Raises:
         Refused: a value cannot be; the sentence names what would work.
     """
-    criterion = CRITERIA.make(method, options)
+    criterion = METHODS.make(method, options)
     own_ways = usual(criterion)
     units = own_ways["units"] if units is None else units
     spread = own_ways["spread"] if spread is None else spread
@@ -172,7 +172,7 @@ def scoring(pipe: Any, recipe: Recipe) -> Generator[Looked, None, Scores]:
         raise Refused(f"{looked_at.label} has shapes and no weights, so there is nothing to score.",
                       'Load it with weights="random", or with trained ones.')
     sites = catalog(looked_at.net, recipe.units, looked_at.example, looked_at.label)
-    criterion = CRITERIA.make(recipe.method, dict(recipe.options))
+    criterion = METHODS.make(recipe.method, dict(recipe.options))
     return (yield from collecting(looked_at, sites, criterion, shown(criterion, recipe)))
 
 
@@ -208,7 +208,7 @@ def check(looked_at: Subject, recipe: Recipe, scores: Scores) -> None:
         raise Refused("These scores were taken on another model or component.", "Score this one.")
     if recipe.units != scores.catalog.units:
         raise Refused(f"These scores are of {scores.catalog.units}, not of {recipe.units}.", "Score those units.")
-    criterion = CRITERIA.make(recipe.method, dict(recipe.options))
+    criterion = METHODS.make(recipe.method, dict(recipe.options))
     if (scores.criterion, scores.calibration, scores.subject.seed) != (criterion, shown(criterion, recipe),
                                                                        recipe.seed):
         raise Refused("These scores were taken with another method, option, calibration or seed.",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning import masks, repair
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Later, Refused
 from pruning.scores import streamed
 from pruning.subject import Subject, fingerprint, log, plan_of, shell, subject, with_plan
@@ -163,7 +163,7 @@ def kept_masks(looked_at: Subject, step: PlanStep, names: Sequence[str]) -> Iter
             yield sites[name], masks.unpacked(step.decision, sites[name], net.get_parameter(sites[name].tensor).shape)
         return
     some = catalog(net, recipe.units, looked_at.example, looked_at.label).only(*names)
-    criterion = CRITERIA.make(recipe.method, dict(recipe.options))
+    criterion = METHODS.make(recipe.method, dict(recipe.options))
     yield from masks.resolved(step.decision, streamed(criterion, looked_at, some, recipe.calibration),
                               lambda site: net.get_parameter(site.tensor).shape)
 

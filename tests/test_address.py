@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.planning import pattern_ratio
 from pruning.registry import knob, knobs
@@ -32,12 +32,12 @@ CALIBRATIONS = st.none() | st.builds(
 def options(method):
     """One value for each knob of a method, as the registry checks them."""
     return st.tuples(*(st.tuples(st.just(f.name), st.sampled_from(f.metadata["choices"] or (f.default,)))
-                       for f in knobs(CRITERIA[method])))
+                       for f in knobs(METHODS[method])))
 
 
 @st.composite
 def addresses(draw):
-    method, pattern = draw(st.sampled_from(sorted(CRITERIA))), draw(st.none() | st.sampled_from(PATTERNS))
+    method, pattern = draw(st.sampled_from(sorted(METHODS))), draw(st.none() | st.sampled_from(PATTERNS))
     units = "nm" if pattern else draw(st.sampled_from(("weight", "width", "head", "neuron", "channel")))
     recipe = Recipe(
         draw(st.just("emoji-sd") | WORDS), draw(st.sampled_from(("unet", "vae.decoder", "text_encoder", ""))), method,
@@ -167,7 +167,7 @@ class Powers(Knobs):
 
 
 def test_options_of_every_kind_travel(monkeypatch):
-    monkeypatch.setitem(CRITERIA, "some", Powers)
+    monkeypatch.setitem(METHODS, "some", Powers)
     usual = tuple((f.name, f.default) for f in knobs(Powers))
     assert query(replace(START.recipe, method="some", options=usual), START.shot) == "method=some"
     other = (("norm", "l2"), ("exact", False), ("names", "é=&"), ("buckets", 16), ("power", 1 / 3))

@@ -9,7 +9,7 @@ from torch import nn
 
 import pruning
 from pruning import observe, pictures, samples
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.criteria import activation as activations
 from pruning.criteria import wanda as wandas
 from pruning.scores import SiteScores, streamed
@@ -19,14 +19,14 @@ from pruning.units import site as sites
 from pruning.units.catalog import catalog
 
 NOISE = Calibration(samples=2, source="noise")
-DATA = [name for name, part in CRITERIA.items() if part.sees != "weights" and "weight" in part.units]
+DATA = [name for name, part in METHODS.items() if part.sees != "weights" and "weight" in part.units]
 
 
 def scored(net, name, units="weight", calibration=NOISE, **options):
     """The scores of all sites of a bare network, whole, and their profiles."""
     looked_at = subject(net)
     found = catalog(net, units, looked_at.example)
-    pieces = list(streamed(CRITERIA[name](**options), looked_at, found, calibration))
+    pieces = list(streamed(METHODS[name](**options), looked_at, found, calibration))
     return ({one: torch.cat([piece.values for piece in pieces if piece.site.name == one]) for one in found.sites},
             {piece.site.name: piece.profile for piece in pieces if piece.profile is not None})
 
@@ -197,11 +197,11 @@ def test_other_ratios_and_sites_are_answered_without_another_look(tiny, name):
     looked_at, passes = subject(tiny.unet), []
     hook = tiny.unet.register_forward_hook(lambda *_: passes.append(1))
     found = catalog(tiny.unet, "weight", looked_at.example)
-    first = list(CRITERIA[name]()(looked_at, found, NOISE))
+    first = list(METHODS[name]()(looked_at, found, NOISE))
     looks = [event for event in first if not isinstance(event, SiteScores)]
     assert first[: len(looks)] == looks  # all of them come before the scores
     assert (looks[-1].done, looks[-1].of, len(passes)) == (2, 2, 2)
-    again = list(CRITERIA[name]()(looked_at, found.only("conv_in", "conv_out"), NOISE))
+    again = list(METHODS[name]()(looked_at, found.only("conv_in", "conv_out"), NOISE))
     assert {piece.site.name for piece in again} == {"conv_in", "conv_out"}
     assert len(passes) == 2
     hook.remove()
@@ -211,8 +211,8 @@ def test_wanda_after_activation_looks_no_more(tiny):
     observe.forget()
     looked_at = subject(tiny.unet)
     found = catalog(tiny.unet, "weight", looked_at.example)
-    list(CRITERIA["activation"](buckets=2)(looked_at, found, NOISE))
-    assert all(isinstance(event, SiteScores) for event in CRITERIA["wanda"](buckets=2, over="max")(
+    list(METHODS["activation"](buckets=2)(looked_at, found, NOISE))
+    assert all(isinstance(event, SiteScores) for event in METHODS["wanda"](buckets=2, over="max")(
         looked_at, found, NOISE))
 
 

@@ -16,7 +16,7 @@ from pruning import preview, timesteps
 from pruning.bundles import Bundles
 from pruning.call import showing
 from pruning.costs import trace
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.planning import request
 from pruning.room import ROUNDINGS, step_of
@@ -214,7 +214,7 @@ def test_losses_are_taken_once_for_all_thresholds(pipe, looks):
     ({"variant": "mine"}, "diffusers, ddpm_exp"), ({"every": 0}, "from 1 to 250")])
 def test_options_that_cannot_be(options, words):
     with pytest.raises(Refused) as caught:
-        CRITERIA.make("diff-pruning", options)
+        METHODS.make("diff-pruning", options)
     assert words in str(caught.value)
 
 

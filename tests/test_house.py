@@ -14,7 +14,7 @@ import torch
 from conftest import output, same, state
 
 import pruning
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.registry import checked, knobs
 from pruning.scores import streamed
 from pruning.subject import subject
@@ -26,7 +26,7 @@ ROOT = Path(pruning.__file__).parent
 VERBS = ("load", "methods", "score", "plan", "apply", "report", "generate", "measure", "save", "export", "recover")
 FILES = {".".join(("pruning", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
          for path in sorted(ROOT.rglob("*.py"))}
-CONTRACT = [(name, units) for name, part in sorted(CRITERIA.items()) for units in part.units]
+CONTRACT = [(name, units) for name, part in sorted(METHODS.items()) for units in part.units]
 
 
 def imported(path):
@@ -82,14 +82,14 @@ def test_torchvision_is_not_here():
 
 def test_methods_lists_every_part():
     listed = {method.name: method for method in pruning.methods()}
-    assert set(listed) == set(CRITERIA) >= {"magnitude", "random"}
+    assert set(listed) == set(METHODS) >= {"magnitude", "random"}
     assert listed["magnitude"].options == {"norm": "l1"}
-    assert all(method.units == CRITERIA[name].units for name, method in listed.items())
+    assert all(method.units == METHODS[name].units for name, method in listed.items())
 
 
-@pytest.mark.parametrize("name", sorted(CRITERIA))
+@pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_method_describes_itself(name):
-    part = CRITERIA[name]
+    part = METHODS[name]
     assert part.__dataclass_params__.frozen
     assert part() == part()
     hash(part())
@@ -108,7 +108,7 @@ def test_a_method_describes_itself(name):
 
 def shown(name):
     """The least that a method can be shown; None for one that sees weights alone."""
-    return Calibration(("a",), samples=2, source="generated") if CRITERIA[name].sees != "weights" else None
+    return Calibration(("a",), samples=2, source="generated") if METHODS[name].sees != "weights" else None
 
 
 @pytest.mark.parametrize(("name", "units"), CONTRACT)
@@ -116,7 +116,7 @@ def test_a_method_keeps_the_contract(tiny, name, units):
     before, answer, stream = state(tiny), output(tiny, "unet"), torch.get_rng_state()
     looked_at = subject(tiny, "unet", seed=3)
     sites = catalog(looked_at.net, units, looked_at.example)
-    first, second = (list(streamed(CRITERIA[name](), looked_at, sites, shown(name))) for _ in range(2))
+    first, second = (list(streamed(METHODS[name](), looked_at, sites, shown(name))) for _ in range(2))
     assert list(dict.fromkeys(scored.site for scored in first)) == list(sites)
     reached = dict.fromkeys(sites.sites, 0)
     for scored, again in zip(first, second, strict=True):
@@ -133,7 +133,7 @@ def test_a_method_keeps_the_contract(tiny, name, units):
         assert torch.equal(values, again.values)
     assert all(reached[site.name] == (len(looked_at.net.get_parameter(site.tensor)) if site.kind in WEIGHTS
                                       else site.units) for site in sites)
-    abandoned = iter(CRITERIA[name]()(looked_at, sites, shown(name)))
+    abandoned = iter(METHODS[name]()(looked_at, sites, shown(name)))
     next(abandoned)
     del abandoned
     assert same(before, state(tiny))
@@ -141,20 +141,20 @@ def test_a_method_keeps_the_contract(tiny, name, units):
     assert torch.equal(stream, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", [name for name, part in CRITERIA.items() if part.sees != "weights"])
+@pytest.mark.parametrize("name", [name for name, part in METHODS.items() if part.sees != "weights"])
 def test_a_method_that_sees_data_tells_each_bucket_apart(tiny, name):
     looked_at = subject(tiny, "unet")
-    sites = catalog(looked_at.net, CRITERIA[name].units[0], looked_at.example)
-    profiles = {scored.site.name: scored.profile for scored in streamed(CRITERIA[name](), looked_at, sites, shown(name))
+    sites = catalog(looked_at.net, METHODS[name].units[0], looked_at.example)
+    profiles = {scored.site.name: scored.profile for scored in streamed(METHODS[name](), looked_at, sites, shown(name))
                 if scored.profile is not None}
     assert set(profiles) == set(sites.sites)
-    assert all(profile.shape == (CRITERIA[name]().buckets,) for profile in profiles.values())
+    assert all(profile.shape == (METHODS[name]().buckets,) for profile in profiles.values())
     assert all(profile.isfinite().all() and (profile >= 0).all() for profile in profiles.values())
 
 
 @pytest.mark.parametrize(("name", "units"), CONTRACT)
 def test_scores_can_be_streamed_again(tiny, name, units):
-    component = "text_encoder" if units != "channel" and CRITERIA[name].sees != "gradients" else None
+    component = "text_encoder" if units != "channel" and METHODS[name].sees != "gradients" else None
     scores = pruning.score(tiny, name, units=units, component=component, calibration=shown(name))
     some = list(scores.catalog.sites)[1:3]
     for scored in scores.stream(some):

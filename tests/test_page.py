@@ -15,7 +15,7 @@ from gradio_client import Client
 from hub_stub import HubStub
 
 import app
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.kept import Kept
 from pruning.recovery import Recovery, options
@@ -30,7 +30,7 @@ SETUP = {"component": "unet", "family": "weight", "inner": "width", "method": "m
          "ratio": 30, "spread": "layer", "protect": "conv_in, conv_out, *embed*", "only": "", "seed": 0, "of": "units",
          "most": 100, "update": False, "rounding": "nearest", "multiple": "1", "samples-from": "", "samples": 16,
          "prompts": "", "timesteps": "", "guidance-of": 0, "seed-of": 0,
-         **{f"{name}.{knob.name}": knob.default for name, part in sorted(CRITERIA.items())
+         **{f"{name}.{knob.name}": knob.default for name, part in sorted(METHODS.items())
             for knob in knobs(part)}}
 
 

@@ -39,16 +39,16 @@ def test_the_commands_work(tmp_path, monkeypatch):
 def test_the_example_method_works(tmp_path, tiny):
     import pruning
 
-    source = re.search(r"```python\n(@CRITERIA\.add.*?)```", README, re.S)
+    source = re.search(r"```python\n(@METHODS\.add.*?)```", README, re.S)
     assert source is not None
-    head = ("from dataclasses import dataclass\nfrom typing import ClassVar\nfrom pruning.criteria import CRITERIA\n"
+    head = ("from dataclasses import dataclass\nfrom typing import ClassVar\nfrom pruning.criteria import METHODS\n"
             "from pruning.registry import knob\nfrom pruning.scores import SiteScores\n")
     try:
         exec(head + source.group(1), {"__name__": "example"})
         plan = pruning.plan(tiny, "row-norm", ratio=0.5, power=2)
         assert plan.recipe.method == "row-norm"
     finally:
-        pruning.CRITERIA.pop("row-norm", None)
+        pruning.METHODS.pop("row-norm", None)
 
 
 def test_the_front_matter_suits_a_space():

@@ -14,7 +14,7 @@ from reprlib import repr as shortened
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
 from pruning.models import BUNDLED
@@ -132,7 +132,7 @@ def lone(prompts: tuple[str, ...]) -> str:
 
 def method(text: str) -> str:
     """A method's name; the registry refuses others and names the choices."""
-    CRITERIA.make(text, {})
+    METHODS.make(text, {})
     return text
 
 
@@ -240,15 +240,15 @@ def value_of(key: str, kind: Kind, text: str) -> Any:
 
 def begun(method: str, pattern: str | None) -> Address:
     """The first paint with the ways and options of a method and the ratio of a pattern, which links need not say."""
-    options = tuple((knob.name, knob.default) for knob in knobs(CRITERIA[method]))
+    options = tuple((knob.name, knob.default) for knob in knobs(METHODS[method]))
     ratio = pattern_ratio(pattern, None) if pattern else START.recipe.ratio
-    ways = usual(CRITERIA[method])
+    ways = usual(METHODS[method])
     return replace(START, recipe=replace(START.recipe, options=options, ratio=ratio, **ways))
 
 
 def kinds_of(method: str) -> dict[str, Kind]:
     """Every key that a link may have under a method, in order: its options come right behind it."""
-    options = {f"{OPTION}{knob.name}": option(knob) for knob in knobs(CRITERIA[method])}
+    options = {f"{OPTION}{knob.name}": option(knob) for knob in knobs(METHODS[method])}
     kinds: dict[str, Kind] = {}
     for key, (_, kind) in KEYS.items():
         kinds |= {key: kind} | (options if key == "method" else {})

@@ -19,7 +19,7 @@ import torch
 import pruning
 from pruning import canvas, images, models, planning, preview, samples, sensitivity, spread, surgery, timesteps
 from pruning.clock import Measured, Turn, machine, threads, turns
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.kept import GB, Kept
 from pruning.overlap import Overlap, overlapping
@@ -344,7 +344,7 @@ def multiples(scored: Scores, wanted: Recipe, totals: Totals) -> str:
 
 def curve(wanted: Recipe) -> Curve | None:
     """The loss at single timesteps and which of them count, of a method that listens to some, once it has listened."""
-    method = CRITERIA.make(wanted.method, dict(wanted.options))
+    method = METHODS.make(wanted.method, dict(wanted.options))
     if not hasattr(method, "curve") or wanted.calibration is None:
         return None
     looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pruning
 from pruning import planning
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.flags import DRAW, LOAD, OF_CALIBRATION, REQUEST, TRAIN, Flag, spelled
 from pruning.flags import asked as known_flags
@@ -36,7 +36,7 @@ def asked(recipe: Recipe) -> dict[str, Any]:
         Refused: there is no such method or option.
     """
     usual = {name: parameter.default for name, parameter in inspect.signature(pruning.plan).parameters.items()}
-    usual |= planning.usual(CRITERIA[recipe.method])
+    usual |= planning.usual(METHODS[recipe.method])
     values = {name: getattr(recipe, name) for name in (*REQUEST, "calibration")}
     values["overrides"] = dict(recipe.overrides) or None
     if recipe.component in (*DENOISERS, ""):
@@ -44,7 +44,7 @@ def asked(recipe: Recipe) -> dict[str, Any]:
     if recipe.pattern:
         del values["units"], values["ratio"]  # the pattern says both
     given = {name: value for name, value in values.items() if name == "method" or value != usual[name]}
-    return given | changed(CRITERIA.make(recipe.method, dict(recipe.options)))
+    return given | changed(METHODS.make(recipe.method, dict(recipe.options)))
 
 
 def changed(noun: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from pruning import DEFAULT, methods
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.models import BUNDLED
 from pruning.planning import ALONE, sees, usual
 from pruning.room import MULTIPLES
@@ -137,8 +137,8 @@ def restored(asked: Setup, recipe: Recipe) -> list[Any]:
 
 def ways(method: str, spread: str, protect: str, rounding: str) -> tuple[Any, Any, Any]:
     """What is usual for a method, where what stands there is usual for another; what somebody chose stays."""
-    known = [usual(part) for part in CRITERIA.values()]
-    mine, there = usual(CRITERIA[method]), {"spread": spread, "protect": globs(protect), "rounding": rounding}
+    known = [usual(part) for part in METHODS.values()]
+    mine, there = usual(METHODS[method]), {"spread": spread, "protect": globs(protect), "rounding": rounding}
     new = {name: mine[name] if value in [other[name] for other in known] else gr.skip()
            for name, value in there.items()}
     return (new["spread"] if spread != "row" else gr.skip(),
@@ -154,7 +154,7 @@ def listed(model: str) -> tuple[str, Any, str]:
 
 def seeded(method: str) -> bool:
     """Whether a method draws numbers; for others a seed would be a cause without an effect."""
-    return getattr(CRITERIA[method], "seeded", False)
+    return getattr(METHODS[method], "seeded", False)
 
 
 def globs(text: str) -> tuple[str, ...]:
@@ -184,14 +184,14 @@ def spread_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str
 def looks_at_data(request: Mapping[str, Any]) -> bool:
     """Whether a request needs samples to look at."""
     return (request["update"] or request.get("spread") == "sensitivity"
-            or sees(CRITERIA[request["method"]]) != "weights")
+            or sees(METHODS[request["method"]]) != "weights")
 
 
 def method_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """The methods as choices, greyed out where they do not score such units or, by ``blind``, cannot see the data."""
     rows = []
     for row in methods():
-        part = CRITERIA[row.name]
+        part = METHODS[row.name]
         off = blind.get(sees(part)) if units in row.units else f"{row.name} does not score {units}."
         rows.append(option(row.name, row.name.title(), (part.__doc__ or "").strip().splitlines()[0], off))
     return rows
@@ -223,7 +223,7 @@ def build() -> Setup:
         explained = gr.HTML(f'<p class="hint">{EXPLAINED["weight"]}</p>')
         inner = choice("Units", inner_options({}), "width", look="tabs", elem_id="inner", visible=False)
         method = choice("Method", method_options("weight", {}), "magnitude", elem_id="method")
-        groups, options = controls.of_methods(CRITERIA)
+        groups, options = controls.of_methods(METHODS)
         pattern = choice("Pattern", PATTERN_OPTIONS, "2:4", look="tabs", elem_id="pattern",
                          visible=False)
         with gr.Group() as share:

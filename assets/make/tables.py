@@ -10,7 +10,7 @@ from pathlib import Path
 import pruning
 from assets.make import evidence_table
 from benchmarks.table import RESULTS, lines
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.models import ASSETS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -20,7 +20,7 @@ def methods() -> str:
     """Every method of this version."""
     rows = ["| method | what the score is | units | options | source |", "| --- | --- | --- | --- | --- |"]
     for row in pruning.methods():
-        label = (CRITERIA[row.name].__doc__ or "").strip().splitlines()[0]
+        label = (METHODS[row.name].__doc__ or "").strip().splitlines()[0]
         options = ", ".join(f"`{name}={value}`" for name, value in row.options.items()) or "none"
         paper = f"[{row.paper}](https://arxiv.org/abs/{row.paper.removeprefix('arXiv:')})" if row.paper else "baseline"
         rows.append(f"| `{row.name}` | {label} | {', '.join(row.units)} | {options} | {paper} |")

@@ -1,5 +1,8 @@
-"""What a unit is worth. One file a criterion; a criterion only scores."""
+"""What a unit is worth. One file a criterion; a criterion only scores.
+
+``METHODS`` has criteria and published systems alike: both are asked for by name.
+"""
 
 from pruning.registry import Registry
 
-CRITERIA = Registry("method")
+METHODS = Registry("method")

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.observe import Norms, combined, input_norms, met
 from pruning.registry import knob
 from pruning.scores import SiteScores
@@ -18,7 +18,7 @@ from pruning.units.site import WEIGHTS, Site
 from pruning.work import Looked
 
 
-@CRITERIA.add("activation")
+@METHODS.add("activation")
 @dataclass(frozen=True)
 class Activation:
     """The size of the input that each weight meets (root mean square); of a larger unit, of what it hands on."""

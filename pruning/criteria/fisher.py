@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.criteria.taylor import weighed
 from pruning.observe import gradients
 from pruning.registry import knob
@@ -15,7 +15,7 @@ from pruning.units.catalog import Catalog
 from pruning.work import Looked
 
 
-@CRITERIA.add("fisher")
+@METHODS.add("fisher")
 @dataclass(frozen=True)
 class Fisher:
     """How much the denoiser's error rises without a weight, to second order; of a larger unit, the mean.

@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.scores import BINS, LOW, SiteScores, histogram, keys
 from pruning.subject import Subject
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 
 
-@CRITERIA.add("lamp")
+@METHODS.add("lamp")
 @dataclass(frozen=True)
 class Lamp:
     """The square of each weight, over the sum of the squares in its layer that are at least as large.

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.registry import knob
 from pruning.scores import SiteScores
 from pruning.subject import Subject
@@ -15,7 +15,7 @@ from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS
 
 
-@CRITERIA.add("magnitude")
+@METHODS.add("magnitude")
 @dataclass(frozen=True)
 class Magnitude:
     """The size of each weight; of a larger unit, the mean over the weights that it owns."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.scores import SiteScores
 from pruning.subject import Subject
 from pruning.types import Calibration
@@ -15,7 +15,7 @@ from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS
 
 
-@CRITERIA.add("random")
+@METHODS.add("random")
 @dataclass(frozen=True)
 class Random:
     """A number drawn for each unit: what pruning does when nothing is looked at."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.observe import LAYERS, Gradients, gradients
 from pruning.registry import knob
 from pruning.scores import SiteScores
@@ -18,7 +18,7 @@ from pruning.units.site import WEIGHTS, Site
 from pruning.work import Looked
 
 
-@CRITERIA.add("taylor")
+@METHODS.add("taylor")
 @dataclass(frozen=True)
 class Taylor:
     """How much the denoiser's error changes without a weight, to first order; of a larger unit, the mean.

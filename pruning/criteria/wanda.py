@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.observe import by_input, combined, input_norms, met
 from pruning.registry import knob
 from pruning.scores import SiteScores
@@ -16,7 +16,7 @@ from pruning.units.catalog import Catalog
 from pruning.work import Looked
 
 
-@CRITERIA.add("wanda")
+@METHODS.add("wanda")
 @dataclass(frozen=True)
 class Wanda:
     """The size of each weight, times the size of the input that it meets (root mean square).

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pruning import timesteps
 from pruning.call import blank, levels
-from pruning.criteria import CRITERIA
+from pruning.criteria import METHODS
 from pruning.criteria.taylor import effects, layerwise, relative
 from pruning.errors import Refused
 from pruning.observe import LAYERS, Gradients
@@ -26,7 +26,7 @@ GATES = ("gate", "prefix")
 VARIANTS = ("diffusers", "ddpm_exp")
 
 
-@CRITERIA.add("diff-pruning")
+@METHODS.add("diff-pruning")
 @dataclass(frozen=True)
 class DiffPruning:
     """How much the loss misses a channel, to first order, at the timesteps where the loss is not tiny.

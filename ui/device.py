@@ -295,13 +295,15 @@ def training(wanted: Recipe, options: Recovery) -> Generator[Event, None, None]:
 
 
 def reached(wanted: Recipe, options: Recovery) -> Training | None:
-    """How far the training of a recipe's model has come."""
+    """How far the training of a recipe's model has come; None where it was not begun."""
+    if not known(wanted):  # what was not looked at was not trained
+        return None
     return TRAININGS.look((settled(wanted), replace(options, steps=1)))
 
 
 def latest(wanted: Recipe) -> Recovery | None:
     """How the model of a recipe was trained last; None when it was not."""
-    if not known(wanted) and wanted.spread == "sensitivity":
+    if not known(wanted):
         return None
     wanted = settled(wanted)
     return next((options for recipe, options in reversed(TRAINED) if recipe == wanted), None)

@@ -412,7 +412,10 @@ class Page:
         try:
             options, shot = recover.options(values[:own]), compare.shot(values[own : own + shots])
             source, request = self.asked.asked(values[own + shots :])
-            for event in device.recovered(device.recipe(source, **request), shot, options, history.pairs):
+            recipe = device.recipe(source, **request)
+            if state := device.reached(recipe, options):  # the curve of a training that goes on begins where it began
+                shown.losses += state.losses
+            for event in device.recovered(recipe, shot, options, history.pairs):
                 if isinstance(event, Pair):
                     history = history if event in history.pairs else history.added(event)
                     shown.pairs.append(event)

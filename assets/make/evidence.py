@@ -65,11 +65,10 @@ def estimate(work: Work, cells: Sequence[Cell]) -> float:
 def prepared(model: Path, clip: Path, out: Path, settings: Settings) -> Work:
     """The dense model with its yardstick: real glyphs in places where it did not learn them."""
     dense = pruning.load(model.name if model == emoji_ddpm.FOLDER else model)
-    real = Real(read_vocabulary(model), Eyes(clip, str(dense.unet.device)))
-    compared, others = real.unseen
+    compared, others = Real(read_vocabulary(model)).unseen
     order = random.Random(0).sample(range(len(others)), len(others))
-    yardstick = Yardstick(dense, kept(others[order], out / "held"), settings.errors, compared, real.eyes,
-                          Shot(steps=settings.sampling), settings.samples)
+    yardstick = Yardstick(dense, kept(others[order], out / "held"), settings.errors, compared,
+                          Eyes(clip, str(dense.unet.device)), Shot(steps=settings.sampling), settings.samples)
     return Work(dense, yardstick, model / "calibration", out, settings)
 
 

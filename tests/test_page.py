@@ -21,7 +21,7 @@ from pruning.kept import Kept
 from pruning.recovery import Recovery, options
 from pruning.registry import knobs
 from pruning.types import Calibration, Shot
-from ui import compare, device, importance, page, recover, report, setup
+from ui import compare, device, drawing, importance, page, recover, report, setup, tuned
 from ui.pairs import History, Pair
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
@@ -135,8 +135,8 @@ def test_drawing_has_one_queue_for_everyone():
 def test_two_drawings_in_turn_give_what_each_gives_alone():
     shots = (device.recipe("emoji-sd", ratio=0.5), Shot("pizza", steps=3, seed=1)), (
         device.recipe("emoji-sd", ratio=0.25, units="width"), Shot("rocket", steps=3, seed=2))
-    alone = [list(device.pair(*shot))[-1] for shot in shots]
-    both = [device.pair(*shot) for shot in shots]
+    alone = [list(drawing.pair(*shot))[-1] for shot in shots]
+    both = [drawing.pair(*shot) for shot in shots]
     frames = list(zip(*both, strict=True))[-1]
     for one, other in zip(alone, frames, strict=True):
         assert (one.dense.pictures, one.pruned.pictures) == (other.dense.pictures, other.pruned.pictures)
@@ -144,7 +144,7 @@ def test_two_drawings_in_turn_give_what_each_gives_alone():
 
 def test_a_pair_knows_the_plan_that_drew_it():
     wanted, shot = device.recipe("emoji-sd", ratio=0.5), Shot("pizza", steps=1)
-    *_, drawn = device.pair(wanted, shot)
+    *_, drawn = drawing.pair(wanted, shot)
     assert (drawn.recipe, drawn.shot) == (wanted, shot)
     assert compare.shown(History((drawn,)))[-1].props["pair"] == wanted.digest
     assert len(drawn.quality["steps"]) == len(drawn.film) == 1
@@ -183,7 +183,7 @@ def test_the_bundled_model_without_a_prompt_is_looked_at_pruned_and_drawn():
     wanted = device.recipe(source, ratio=0.3, units="channel", method="diff-pruning", rounding="paper",
                            every=250, calibration=Calibration(samples=4))
     assert wanted.calibration.source == "bundled"
-    *_, drawn = device.pair(wanted, Shot("", steps=2, seed=3))
+    *_, drawn = drawing.pair(wanted, Shot("", steps=2, seed=3))
     assert (drawn.quality["alignment"], drawn.quality["proxy"]) == (None, "")
     assert compare.said(drawn).startswith("Removing")
 
@@ -223,7 +223,7 @@ def test_a_model_from_the_hub_is_loaded_pruned_and_drawn(hub, tiny_folder):
     assert (source, problem) == ("some/good", "")
     wanted = device.recipe(source, ratio=0.5, units="width")
     assert 0.3 < device.outlook(wanted).totals.units < 0.6
-    *_, last = device.pair(wanted, Shot("a b", steps=2))
+    *_, last = drawing.pair(wanted, Shot("a b", steps=2))
     assert last.quality["alignment"] is None  # nobody here can judge its pictures
     assert last.dense.fingerprint != last.pruned.fingerprint
 
@@ -265,7 +265,7 @@ def test_running_out_of_memory_is_a_sentence(monkeypatch, parts, error):
         raise error
         yield
 
-    monkeypatch.setattr(device, "pair", full)
+    monkeypatch.setattr(drawing, "pair", full)
     frames = list(parts.generated(PREPARED, True, *SHOT.values(), *asked()))
     assert "not enough memory" in frames[-1][-3]
     assert frames[-1][0] == compare.stage(PREPARED.shown)
@@ -299,11 +299,11 @@ def test_a_pipeline_that_cannot_be_drawn_is_refused_with_a_sentence(tmp_path):
     DDIMPipeline(net, DDIMScheduler()).save_pretrained(tmp_path / "ddpm")
     wanted = device.recipe(str(tmp_path / "ddpm"), ratio=0.5)
     with pytest.raises(Refused, match="DDIMPipeline"):
-        list(device.pair(wanted, Shot("", steps=1)))
+        list(drawing.pair(wanted, Shot("", steps=1)))
 
 
 def test_a_fault_of_ours_brings_the_last_pair_back_and_is_shown(monkeypatch, parts):
-    monkeypatch.setattr(device, "pair", lambda *_: {}["no such part"])
+    monkeypatch.setattr(drawing, "pair", lambda *_: {}["no such part"])
     frames = parts.generated(PREPARED, True, *SHOT.values(), *asked())
     assert next(frames)[-1] is True
     last = next(frames)
@@ -353,7 +353,7 @@ def test_a_request_that_cannot_be_leaves_no_figures_and_one_step_to_undo(parts):
 
 def test_an_earlier_pair_comes_back_with_the_setup_that_made_it(parts):
     old = PREPARED.shown
-    *_, new = device.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=1, seed=3))
+    *_, new = drawing.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=1, seed=3))
     both = PREPARED.added(new)
     assert both.shown == new
     event = gr.EventData(None, {"said": "1"})
@@ -400,7 +400,7 @@ def test_a_link_to_another_model_waits_for_load(parts):
 
 
 def test_measuring_changes_the_verdict_and_the_history(parts):
-    *_, drawn = device.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=2))
+    *_, drawn = drawing.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=2))
     history = PREPARED.added(drawn)
     frames = list(page.measured(history, 5))
     assert "run 0 of 12." in frames[0][0]
@@ -462,12 +462,12 @@ def test_an_empty_ratio_is_a_sentence(url):
 
 def test_closing_a_drawing_halfway_leaves_the_engine_as_it_was():
     wanted = device.recipe("emoji-sd", ratio=0.4)
-    events = device.pair(wanted, Shot("red heart", steps=5))
+    events = drawing.pair(wanted, Shot("red heart", steps=5))
     next(events)
     assert lock_is_free()  # never held across a wait
     events.close()
     assert lock_is_free()
-    *_, last = device.pair(wanted, Shot("red heart", steps=2))
+    *_, last = drawing.pair(wanted, Shot("red heart", steps=2))
     assert isinstance(last, Pair)
 
 
@@ -724,15 +724,15 @@ def test_a_stopped_training_goes_on(trained, parts):
     go, width = trained
     assert "Training" in go(until="Training, ")[-1][0]
     recipe = device.recipe(width[0], **parts.asked.asked(width)[1])
-    state = device.reached(recipe, Recovery(10, *TRAIN[1:3]))
+    state = tuned.reached(recipe, Recovery(10, *TRAIN[1:3]))
     reached = state.step
     assert 0 < reached < 10
     values = parts.rested(PREPARED, True, *TRAIN, *width)
     assert f"Stopped after {reached} steps" in values[-2]
-    assert device.latest(recipe) is None
+    assert tuned.latest(recipe) is None
     go()
     assert state.step == 10
-    assert device.latest(recipe) == Recovery(10, *TRAIN[1:3])
+    assert tuned.latest(recipe) == Recovery(10, *TRAIN[1:3])
 
 
 def test_one_draws_with_the_fine_tuned_weights_or_without(trained, parts):
@@ -750,7 +750,7 @@ def test_a_fine_tuned_model_that_is_gone_is_asked_for_again(trained):
     tuned = go()[-1][4].pairs[0]
     device.TRAINED.drop(lambda key: True)
     with pytest.raises(Refused, match="not kept any more"):
-        list(device.measured(tuned, 5))
+        list(drawing.measured(tuned, 5))
 
 
 @pytest.mark.parametrize(("values", "words"), [
@@ -765,7 +765,7 @@ def test_trainings_that_cannot_be(parts, small, values, words):
 def test_a_public_page_trains_for_a_while_only(monkeypatch, small):
     monkeypatch.setattr(device, "PUBLIC", True)
     with pytest.raises(Refused, match="200 steps of 16 samples at most"):
-        next(device.training(device.recipe("emoji-sd", ratio=0.5), Recovery(steps=201)))
+        next(tuned.training(device.recipe("emoji-sd", ratio=0.5), Recovery(steps=201)))
 
 
 def test_a_pair_says_how_its_model_was_trained(trained):
@@ -798,10 +798,10 @@ def test_a_model_without_prompts_has_no_row_for_one(tmp_path):
     assert shown[-1] is False
     assert compare.help_with("zebra", "emoji-sd", False) == ""
     wanted = device.recipe(str(tmp_path / "ddpm"), ratio=0.5)
-    *_, pair = device.pair(wanted, Shot("a cat", "a dog", steps=2))
+    *_, pair = drawing.pair(wanted, Shot("a cat", "a dog", steps=2))
     assert (pair.shot.prompts, pair.shot.negative) == (("",), "")
     assert pair.quality["alignment"] is None
-    *_, clocked = device.measured(pair, 5)
+    *_, clocked = drawing.measured(pair, 5)
     assert set(clocked.measured["parts"]) == {"step", "denoiser", "picture"}
     assert page.opened("emoji-sd", "unet")[3].visible is True
 

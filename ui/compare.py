@@ -15,7 +15,7 @@ from pruning.recovery import Recovery
 from pruning.subject import DENOISERS, LABELS
 from pruning.types import Recipe, Shot
 from pruning.verdict import headline, sentence
-from ui import clicks, device, words
+from ui import clicks, drawing, words
 from ui.address import MOST
 from ui.controls import choice, option, slider
 from ui.pairs import History, Pair
@@ -213,7 +213,7 @@ def told(pair: Pair) -> str:
     return tag("p", text(verdict), role="status")
 
 
-def running(frame: device.Frame, shot: Shot) -> str:
+def running(frame: drawing.Frame, shot: Shot) -> str:
     """A pair while it is drawn."""
     left = (frame.dense.ms + frame.pruned.ms) / 1000 * (frame.dense.steps - frame.dense.step)
     note = (f"Drawing both in turn, step {frame.dense.step} of {frame.dense.steps}, about {left:.0f} s left."

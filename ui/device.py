@@ -4,38 +4,31 @@ Weights, scores and pruned pipelines stay here, in caches that are bounded in by
 numbers and small pictures. One lock serves everyone: it is held for a step at a time, never across a wait.
 """
 
-import ctypes
 import fnmatch
 import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any, TypeVar
 
 import psutil
 import torch
 
 import pruning
-from pruning import canvas, images, models, planning, preview, samples, sensitivity, spread, surgery, timesteps
-from pruning.clock import Measured, Turn, machine, threads, turns
+from pruning import canvas, models, planning, preview, samples, sensitivity, spread, surgery, timesteps
+from pruning.clock import threads
 from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.kept import GB, Kept
 from pruning.overlap import Overlap, overlapping
 from pruning.preview import Table, Totals
-from pruning.quality import Divergence, compared, judge_for
-from pruning.recovery import Event, Recovery, Training, recovering
 from pruning.scores import Curve, Scores
-from pruning.subject import LABELS, components, parts_of, plan_of, subject
-from pruning.types import Plan, Recipe, Shot
+from pruning.subject import LABELS, components, parts_of, subject
+from pruning.types import Plan, Recipe
 from pruning.units.catalog import why_not
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked, drained
-from ui.pairs import Pair
 from ui.plots.layers import Layer
-from ui.plots.markup import png
-from ui.plots.pair import Moment, Side, difference, kept_steps
 
 PUBLIC = bool(os.environ.get("SPACE_ID"))
 ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", "").split(","))))
@@ -43,11 +36,9 @@ ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", 
 LOCK, LOADING = threading.RLock(), threading.RLock()
 SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(GB // 2), Kept(GB // 64)
 TRAININGS, TRAINED = Kept(GB), Kept(GB // 2)  # by recipe and options; of trainings under way, whatever their steps
-TRAINED_STEPS, TRAINED_BATCH = 200, 16  # that a visitor of a public page may ask for
 TABLES, QUANTILES, MISSED = Kept(GB // 64), Kept(GB // 64), Kept(GB // 256)
 LOOKS = 64  # samples that a visitor of a public page may ask for
 QUICK = 50_000_000  # weights that are scored while one waits
-CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
 T = TypeVar("T")
 E = TypeVar("E")
 PIPES = Kept(psutil.virtual_memory().total // 2, lambda source: forget(source))
@@ -71,14 +62,6 @@ class Outlook:
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
     unsure: float = 0.0  # by how much the share of a layer may be off, until the plan is made
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The pair while it is drawn."""
-
-    dense: Side
-    pruned: Side
 
 
 def forget(source: str) -> None:
@@ -256,16 +239,8 @@ def weighed(found: Plan) -> tuple[Plan, int]:
     return found, (1 << 18) + sum(bits.nbytes for bits in found.tensors.values())
 
 
-def pruned(wanted: Recipe, options: Recovery | None = None) -> Generator[Looked, None, Any]:
-    """The pruned pipeline of a recipe, made once; only the component that changed takes memory.
-
-    Raises:
-        Refused: with ``options`` it is the one that was trained so, which is not kept any more.
-    """
-    if options is not None:
-        if (found := TRAINED.look((settled(wanted), options))) is None:
-            raise Refused("The fine-tuned model is not kept any more.", "Fine-tune it again in Recover.")
-        return found
+def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
+    """The pruned pipeline of a recipe, made once; only the component that changed takes memory."""
     if PRUNED.look(wanted) is None:
         yield from looking(wanted)
     wanted = settled(wanted)
@@ -274,39 +249,6 @@ def pruned(wanted: Recipe, options: Recovery | None = None) -> Generator[Looked,
         found = yield from stepwise(surgery.applying(pipeline(wanted.model), plan(wanted)))
         found = PRUNED.get_or(wanted, lambda: (found, nbytes(subject(found, wanted.component).net)))
     return found
-
-
-def training(wanted: Recipe, options: Recovery) -> Generator[Event, None, None]:
-    """Train the pruned model of a recipe, step by step; then it is there. A stopped training goes on where it was.
-
-    More steps go on from where fewer came to.
-    """
-    if PUBLIC and (options.steps > TRAINED_STEPS or options.batch > TRAINED_BATCH):
-        raise Refused(f"This public page trains for {TRAINED_STEPS} steps of {TRAINED_BATCH} samples at most.",
-                      "Duplicate the Space, or run it on your machine, to train for longer.")
-    smaller = yield from pruned(wanted)
-    wanted = settled(wanted)
-    dense, net = pipeline(wanted.model), subject(smaller).net
-    size = 16 * sum(p.numel() for p in net.parameters())  # weights, their average, two moments
-    state = TRAININGS.get_or((wanted, replace(options, steps=1)), lambda: (Training(), size))
-    if TRAINED.look((wanted, options)) is None:
-        made = yield from stepwise(recovering(smaller, dense, options, state=state))
-        TRAINED.get_or((wanted, options), lambda: (made, nbytes(subject(made).net)))
-
-
-def reached(wanted: Recipe, options: Recovery) -> Training | None:
-    """How far the training of a recipe's model has come; None where it was not begun."""
-    if not known(wanted):  # what was not looked at was not trained
-        return None
-    return TRAININGS.look((settled(wanted), replace(options, steps=1)))
-
-
-def latest(wanted: Recipe) -> Recovery | None:
-    """How the model of a recipe was trained last; None when it was not."""
-    if not known(wanted):
-        return None
-    wanted = settled(wanted)
-    return next((options for recipe, options in reversed(TRAINED) if recipe == wanted), None)
 
 
 def outlook(wanted: Recipe) -> Outlook:
@@ -358,97 +300,6 @@ def table(wanted: Recipe) -> Table:
     """What other ratios would do, for the line that answers while one drags. N:M has one ratio only."""
     scored = scores(wanted)
     return TABLES.get_or(replace(wanted, ratio=0.0), lambda: (preview.table(scored, wanted, settled), 1 << 17))
-
-
-def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterator[Looked | Frame | Pair]:
-    """Both pictures, step by step, and at last the finished pair. Before that, what it takes to prune.
-
-    With ``options`` the pruned side is the model that was trained so.
-
-    Closing the iterator stops the work and leaves the engine as it was.
-    """
-    dense, shot = pipeline(wanted.model), heard(wanted, shot)
-    smaller = yield from pruned(wanted, options)
-    done = plan_of(smaller) or plan(wanted)
-    sides: dict[str, Side] = {}
-    apart, film = Divergence(), list[Moment]()
-    clocks: dict[str, list[float]] = {"dense": [], "pruned": []}
-    finished: dict[str, images.Drawn] = {}
-    events = images.draw_pair(dense, smaller, shot)
-    while True:
-        with LOCK:
-            event = next(events, None)
-        if event is None:
-            break
-        if isinstance(event, images.Drawn):
-            finished[event.side] = event
-            continue
-        with LOCK:
-            colours = PREVIEWS.get_or(wanted.model, lambda: (images.preview_of(dense), 1 << 10))
-        apart.add(event)
-        clocks[event.side].append(event.ms)
-        sides[event.side] = Side(tuple(png(colours.image(latent)) for latent in event.latents),
-                                 median(clocks[event.side]), event.index + 1, event.steps)
-        if len(clocks["dense"]) == len(clocks["pruned"]):
-            if event.index + 1 in kept_steps(event.steps):
-                film.append(Moment(event.index + 1, *(sides[side].pictures[0] for side in ("dense", "pruned"))))
-            yield Frame(sides["dense"], sides["pruned"])
-    with LOCK:
-        report = pruning.report(dense, smaller, done).to_dict()
-        far = compared(finished["dense"], finished["pruned"], shot.prompts, apart.steps, judge_for(wanted.model))
-    ends = {name: Side(tuple(map(png, drawn.images)), median(drawn.ms), len(drawn.ms), len(drawn.ms),
-                       drawn.origin.params, drawn.origin.zeros, drawn.origin.weights)
-            for name, drawn in finished.items()}
-    changes = tuple(png(difference(a, b))
-                    for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
-    yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
-               machine(dense), recovery=options,
-               exact=done.decided.recipe if wanted.spread == "sensitivity" else None)
-    trim()
-
-
-def heard(wanted: Recipe, shot: Shot) -> Shot:
-    """A shot without what a recipe's model does not listen to.
-
-    Raises:
-        Refused: the model cannot draw.
-    """
-    around = canvas.drawing(pipeline(wanted.model))
-    return shot if around.prompted else replace(shot, prompts=("",), negative="")
-
-
-def recovered(wanted: Recipe, shot: Shot, options: Recovery, known: Sequence[Pair]) -> Iterator[Event | Frame | Pair]:
-    """The pair before, the training, and the pair after. A pair before that is ``known`` is not drawn again."""
-    shot = heard(wanted, shot)
-    before = next((one for one in known if (one.recipe, one.shot, one.recovery) == (wanted, shot, None)), None)
-    if before:
-        yield before
-    else:
-        yield from pair(wanted, shot)
-    yield from training(wanted, options)
-    yield from pair(wanted, shot, options)
-
-
-def trim() -> None:
-    """Hand freed memory back to the system: glibc keeps it, for each of the server's many threads apart."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
-
-
-def measured(old: Pair, repeats: int) -> Iterator[Turn | Pair]:
-    """The pair's models on the clock, a whole run at a time, and at last the pair with what was measured."""
-    dense, smaller = pipeline(old.recipe.model), drained(pruned(old.recipe, old.recovery))
-    done = plan_of(smaller) or plan(old.recipe)
-    shot = replace(old.shot, steps=min(old.shot.steps, CLOCKED))
-    runs = turns(dense, smaller, shot, repeats)
-    while True:
-        with LOCK:  # nobody else draws or prunes during a run
-            event = next(runs)
-            if isinstance(event, Measured):
-                yield old.with_report(pruning.report(dense, smaller, done, measured=event).to_dict())
-                return
-        yield event
 
 
 def warm(source: str) -> None:

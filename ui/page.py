@@ -14,7 +14,21 @@ from pruning.preview import RATIOS, Table, Totals
 from pruning.types import Recipe, Shot
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked
-from ui import address, clicks, closeup, compare, device, importance, masks, recover, report, setup, speed
+from ui import (
+    address,
+    clicks,
+    closeup,
+    compare,
+    device,
+    drawing,
+    importance,
+    masks,
+    recover,
+    report,
+    setup,
+    speed,
+    tuned,
+)
 from ui.controls import option
 from ui.pairs import History, Pair
 from ui.plots import agreement as agreement_plots
@@ -62,12 +76,12 @@ def page() -> gr.Blocks:
                     with gr.Tab(TABS["masks"], id="masks", render_children=True):
                         mask = masks.build()
                     with gr.Tab(TABS["recover"], id="recover", render_children=True):
-                        tuned = recover.build()
+                        trainer = recover.build()
                     with gr.Tab(TABS["speed"], id="speed", render_children=True):
                         clock = speed.build()
                     with gr.Tab(TABS["report"], id="report", render_children=True):
                         told = report.build()
-        Page(demo, top, link, tabs, asked, pair, rows, mask, tuned, clock, told).wire()
+        Page(demo, top, link, tabs, asked, pair, rows, mask, trainer, clock, told).wire()
     return demo
 
 
@@ -88,7 +102,7 @@ class Page:
     pair: compare.Compare
     rows: importance.Importance
     mask: masks.Masks
-    tuned: recover.Recover
+    trainer: recover.Recover
     clock: speed.Speed
     told: report.Report
 
@@ -195,7 +209,7 @@ class Page:
         shows = [*pair.finished, self.clock.panel]
         begin = [pair.generate.click, pair.prompt.submit]
         gr.on(begin, None, None, [pair.stop, pair.problem], js=clicks.WAIT, **VIEW)
-        running = gr.on(begin, self.generated, [pair.history, self.tuned.use, *pair.inputs, *self.asked.inputs],
+        running = gr.on(begin, self.generated, [pair.history, self.trainer.use, *pair.inputs, *self.asked.inputs],
                         [*shows, pair.problem, pair.history, pair.drawing], api_name="generate", **ALONE)
         # What Stop shows waits until the drawing has really ended: a last step may still be on its way to the page.
         self.drawing = running
@@ -211,15 +225,15 @@ class Page:
 
     def wire_recovery(self) -> None:
         """What stays is trained, in a queue of its own: others draw between its steps."""
-        pair, tuned = self.pair, self.tuned
-        tuned.train.click(None, None, [tuned.stop, tuned.progress], js=clicks.WAIT, **VIEW)
-        running = tuned.train.click(
-            self.recovered, [pair.history, *tuned.inputs, *pair.inputs, *self.asked.inputs],
-            [tuned.progress, tuned.curve, tuned.pictures, tuned.use, pair.history, tuned.busy], concurrency_id="train",
-            concurrency_limit=1, show_progress="hidden", api_name="recover")
-        tuned.stop.click(None, None, cancels=[running], **VIEW)
-        running.then(self.rested, [pair.history, tuned.busy, *tuned.inputs, *self.asked.inputs],
-                     [*self.shown_places, tuned.stop, tuned.progress, tuned.busy], **VIEW).then(
+        pair, trainer = self.pair, self.trainer
+        trainer.train.click(None, None, [trainer.stop, trainer.progress], js=clicks.WAIT, **VIEW)
+        running = trainer.train.click(
+            self.recovered, [pair.history, *trainer.inputs, *pair.inputs, *self.asked.inputs],
+            [trainer.progress, trainer.curve, trainer.pictures, trainer.use, pair.history, trainer.busy],
+            concurrency_id="train", concurrency_limit=1, show_progress="hidden", api_name="recover")
+        trainer.stop.click(None, None, cancels=[running], **VIEW)
+        running.then(self.rested, [pair.history, trainer.busy, *trainer.inputs, *self.asked.inputs],
+                     [*self.shown_places, trainer.stop, trainer.progress, trainer.busy], **VIEW).then(
             self.filled, [self.tab, pair.history], [self.told.card, self.told.texts], **VIEW)
 
     def wire_clock(self) -> None:
@@ -407,15 +421,15 @@ class Page:
 
     def recovered(self, history: History, *values: Any) -> Iterator[list[Any]]:
         """The training as it goes: pictures before, the curve, pictures after."""
-        own, shots = len(self.tuned.inputs), len(self.pair.inputs)
+        own, shots = len(self.trainer.inputs), len(self.pair.inputs)
         shown = recover.Live()
         try:
             options, shot = recover.options(values[:own]), compare.shot(values[own : own + shots])
             source, request = self.asked.asked(values[own + shots :])
             recipe = device.recipe(source, **request)
-            if state := device.reached(recipe, options):  # the curve of a training that goes on begins where it began
+            if state := tuned.reached(recipe, options):  # the curve of a training that goes on begins where it began
                 shown.losses += state.losses
-            for event in device.recovered(recipe, shot, options, history.pairs):
+            for event in drawing.recovered(recipe, shot, options, history.pairs):
                 if isinstance(event, Pair):
                     history = history if event in history.pairs else history.added(event)
                     shown.pairs.append(event)
@@ -437,9 +451,9 @@ class Page:
         off = gr.Button(interactive=False)
         if not busy:
             return [*self.shown(history), off, gr.skip(), False]
-        own = len(self.tuned.inputs)
+        own = len(self.trainer.inputs)
         source, request = self.asked.asked(values[own:])
-        state = device.reached(device.recipe(source, **request), recover.options(values[:own]))
+        state = tuned.reached(device.recipe(source, **request), recover.options(values[:own]))
         note = f"Stopped after {state.step} steps; Fine-tune goes on from there." if state else "Stopped."
         return [*self.shown(history), off, tag("p", note, class_="hint", role="status"), False]
 
@@ -452,10 +466,10 @@ class Page:
             source, request = self.asked.asked(read)
             shot = compare.shot(shots)
             recipe = device.recipe(source, **request)
-            for event in device.pair(recipe, shot, device.latest(recipe) if use else None):
+            for event in drawing.pair(recipe, shot, tuned.latest(recipe) if use else None):
                 if isinstance(event, Looked):
                     yield [*same, noted(event, "Preparing the pruned model: "), gr.skip(), True]
-                elif isinstance(event, device.Frame):
+                elif isinstance(event, drawing.Frame):
                     yield [compare.running(event, shot), *same[1:], "", gr.skip(), True]
                 else:
                     history = history.added(event)

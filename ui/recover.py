@@ -12,7 +12,7 @@ from pruning.recovery import Event, Held, Recovery, Trained
 from pruning.work import Looked
 from ui import compare
 from ui.controls import slider
-from ui.device import Frame
+from ui.drawing import Frame
 from ui.pairs import Pair
 from ui.plots.markup import tag, text
 from ui.plots.training import training

@@ -7,7 +7,7 @@ import gradio as gr
 
 from pruning.clock import Turn
 from pruning.errors import Refused
-from ui import compare, device
+from ui import compare, drawing
 from ui.controls import slider
 from ui.pairs import Pair
 from ui.plots import speed as plots
@@ -51,7 +51,7 @@ def measured(pair: Pair, repeats: int | None) -> Iterator[tuple[str, Pair | None
     if repeats is None or not RUNS[0] <= repeats <= RUNS[1]:
         raise Refused(f"Runs a side cannot be {repeats}.", f"They go from {RUNS[0]} to {RUNS[1]}.")
     yield plots.progress(0, 2 * (int(repeats) + 1), 0), None
-    for event in device.measured(pair, int(repeats)):
+    for event in drawing.measured(pair, int(repeats)):
         if isinstance(event, Turn):
             yield plots.progress(event.done, event.total, event.left), None
         else:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pruning.types import Shot
-from ui import compare, device
+from ui import compare, device, drawing
 
 COMMAND = "python -m assets.make.prepared"
 PROMPT = compare.EXAMPLES[0]
@@ -19,7 +19,7 @@ WHAT = "30 % of the U-Net's weights removed by magnitude"
 def main(out: Path = compare.PREPARED) -> None:
     """Draw the pair and write it down with its figures, the machine and this command."""
     wanted = device.recipe("emoji-sd", **REQUEST)
-    *_, drawn = device.pair(wanted, Shot(PROMPT, seed=7))
+    *_, drawn = drawing.pair(wanted, Shot(PROMPT, seed=7))
     note = (f"Prepared: {PROMPT}, {WHAT}, drawn on {drawn.machine} by “{COMMAND}”. Press Generate to run it on this "
             "machine.")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,8 @@ def _counted(result: Result) -> str:
     for name in ("params", "macs", "bytes"):
         row = result[name]
         rows.append((name, row["dense"], row["pruned"], row.get("nonzero")))
+        if published := row.get("published"):
+            rows.append(("macs as published", published["dense"], published["pruned"], None))
     layers = [(layer["name"], layer["units"], layer["gone"], f"{layer['gone'] / layer['units']:.1%}",
                layer["reason"]) for layer in result["layers"]]
     return (table(("layer", "units", "gone", "share", "why"), layers)

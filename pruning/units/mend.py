@@ -73,6 +73,14 @@ def _attention(layer: Any) -> None:
         layer.scale = (layer.inner_dim // layer.heads) ** -0.5
 
 
+def _flux(layer: Any) -> None:
+    layer.inner_dim = layer.to_q.out_features
+
+
+def _flux_block(block: Any) -> None:
+    block.mlp_hidden_dim = block.proj_mlp.out_features
+
+
 def _resampler(layer: Any) -> None:
     if isinstance(layer.conv, nn.Conv2d):
         layer.channels, layer.out_channels = layer.conv.in_channels, layer.conv.out_channels
@@ -94,5 +102,6 @@ def _transformer(model: Any) -> None:
 SIZES: dict[str, Callable[[Any], None]] = {
     "Linear": _linear, "Conv2d": _convolution, "GroupNorm": _group_norm, "LayerNorm": _layer_norm,
     "Embedding": _embedding, "Attention": _attention, "Downsample2D": _resampler, "Upsample2D": _resampler,
-    "ResnetBlock2D": _resnet, "Transformer2DModel": _transformer,
+    "ResnetBlock2D": _resnet, "Transformer2DModel": _transformer, "FluxAttention": _flux,
+    "FluxSingleTransformerBlock": _flux_block,
 }

@@ -1,4 +1,7 @@
-"""Neurons of feed-forward layers; of a gated one (GEGLU), a neuron is both halves: the value and its gate."""
+"""Neurons of feed-forward layers; of a gated one (GEGLU), a neuron is both halves: the value and its gate.
+
+A single block of FLUX has its feed-forward layer beside its attention, and one projection reads both.
+"""
 
 from collections.abc import Iterator
 
@@ -24,6 +27,11 @@ def sites(net: nn.Module) -> Iterator[Site]:
             if first.proj.bias is not None:
                 members.append(Member(f"{name}.net.0.proj.bias", 0, offset=offset))
         yield Site(f"{name}#neurons", "neuron", inner, tuple(members))
+    for name, block in named(net, ("FluxSingleTransformerBlock",)):  # attention's output comes first in what both feed
+        inner = block.proj_mlp.out_features
+        yield Site(f"{name}#neurons", "neuron", inner, (
+            Member(f"{name}.proj_out.weight", 1, offset=block.proj_out.in_features - inner),
+            Member(f"{name}.proj_mlp.weight", 0), Member(f"{name}.proj_mlp.bias", 0)))
     for name, layer in named(net, ("CLIPMLP",)):
         yield Site(f"{name}#neurons", "neuron", layer.fc1.out_features,
                    (Member(f"{name}.fc1.weight", 0), Member(f"{name}.fc1.bias", 0), Member(f"{name}.fc2.weight", 1)))

@@ -38,11 +38,18 @@ def figures(report: Mapping[str, Any], quality: Mapping[str, Any], ms: tuple[flo
         where = f"{at['latent']}×{at['latent']} latents, " if at["latent"] else ""
         yield Figure("MACs", counted(macs["dense"]), counted(macs["pruned"]),
                      f"one pass at {where}{at['tokens']} tokens, batch 1, attention included; without zeros "
-                     f"{counted(macs['nonzero'])}", shrunk(macs["dense"], macs["pruned"]))
+                     f"{counted(macs['nonzero'])}{published(macs)}", shrunk(macs["dense"], macs["pruned"]))
     yield Figure("on disk", bytes_(size["dense"]), bytes_(size["pruned"]),
                  f"tensors of the component as {size['dtype']}; zeros take as much room as other numbers",
                  shrunk(size["dense"], size["pruned"]))
     yield from likeness(quality)
+
+
+def published(macs: Mapping[str, Any]) -> str:
+    """MACs as papers on pruning count; reports of older versions do not have them."""
+    both = macs.get("published")
+    return "" if not both else (f"; as papers on pruning count, without the products inside attention, "
+                                f"{counted(both['dense'])} → {counted(both['pruned'])}")
 
 
 def speedup(report: Mapping[str, Any], component: str) -> Figure:

@@ -1,6 +1,7 @@
 """The evidence for Diff-Pruning: the table and its sentences by hand, and a run on a tiny model that is stopped."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def results():
               "tuned": figures(errors[seed] / 2, ssim=0.9 if method == "diff-pruning" else 0.8)}
              for method, errors in ONE_SHOT.items() for seed in (1, 0)]
     dense = {"params": 6886915, "macs": 983875584, "published": 946345600, **figures(1, ssim=1.0)}
-    return {"command": "do it", "machine": "here", "settings": {"samples": 64, "steps": 100, "batch": 32},
+    return {"command": "do it", "machine": "here", "settings": asdict(Settings()),
             "proxy": "emoji-clip", "dense": dense, "cells": cells}
 
 

@@ -27,6 +27,16 @@ def test_the_script_works(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "half" / "plan.json").exists()
 
 
+def test_the_script_of_diff_pruning_works():
+    source = re.search(r"```python\n(pipe = pruning.load\(\"emoji-ddpm\"\).*?)```", README, re.S)
+    assert source is not None
+    made = {}
+    exec("import pruning\n" + source.group(1).replace("steps=100", "steps=1"), made)
+    assert made["plan"].recipe.units == "channel"
+    report = made["pruning"].report(made["pipe"], made["smaller"], made["plan"])
+    assert report.params["pruned"] < 0.6 * report.params["dense"]
+
+
 def test_the_commands_work(tmp_path, monkeypatch):
     lines = re.findall(r"^python -m pruning (.*)$", README, re.M)
     assert len(lines) >= 2

@@ -69,7 +69,9 @@ def sentences(found: Mapping[str, Any]) -> str:
              "of the noise found in real glyphs, placed where the model did not learn them "
              f"({found['dense']['error']:.3g} of the dense model). {asked['samples']} samples begin with the same "
              f"noise in every model. Tuned is fine-tuned, {asked['steps']} steps at batch {asked['batch']}, and so are "
-             f"the columns to its right. MMD² and Fréchet distance are taken with `{found['proxy']}`, a proxy.", ""]
+             f"the columns to its right. MMD² and Fréchet distance are taken with `{found['proxy']}`, a proxy. "
+             f"Diff-Pruning is shown {asked['seen']} pictures, each at one in {asked['every']} timesteps; Taylor "
+             f"{asked['taylor']}, each at one timestep. Below, to beat is to be better with every seed.", ""]
     for ratio in dict.fromkeys(cell["ratio"] for cell in cells):
         told = [*orders(cells, ratio), *sanity(cells, found["dense"], ratio)]
         lines.append(f"- At {percent(ratio)}, {'; '.join(told)}.")

@@ -5,6 +5,7 @@ python -m assets.make.tables
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pruning
@@ -29,7 +30,8 @@ def methods() -> str:
 
 def models() -> str:
     """The bundled models' measured quality."""
-    sd, clip = (json.loads((ASSETS / name / "bars.json").read_text()) for name in ("emoji-sd", "emoji-clip"))
+    sd, clip, ddpm = (json.loads((ASSETS / name / "bars.json").read_text())
+                      for name in ("emoji-sd", "emoji-clip", "emoji-ddpm"))
     rows = [
         (f"`emoji-clip`: own caption first among {clip['candidates']}, on {clip['prompts']} real glyphs",
          f"{clip['top1']:.0%}", f"{clip['floor']['top1']:.0%}"),
@@ -38,9 +40,23 @@ def models() -> str:
         ("`emoji-sd`: own caption among the first five", f"{sd['top5']:.0%}", ""),
         ("`emoji-sd`: background in the asked colour", f"{sd['colour']:.0%}", f"{sd['floor']['colour']:.0%}"),
         (f"autoencoder: mean PSNR at {sd['native_px']} px", f"{sd['psnr']:.1f} dB", f"{sd['floor']['psnr']:.0f} dB"),
+        (f"`emoji-ddpm`: recognised as a glyph that it learnt, of {ddpm['samples']} drawn pictures "
+         f"({ddpm['recognised_others']['real']:.0%} of real ones are, {ddpm['recognised_others']['blurred']:.0%} of "
+         "blurred ones)", f"{ddpm['recognised']:.0%}", f"{ddpm['floor']['recognised']:.0%}"),
+        (f"`emoji-ddpm`: of the {ddpm['learnt']} glyphs that it learnt, those that are recognised", str(ddpm["glyphs"]),
+         str(ddpm["floor"]["glyphs"])),
+        ("`emoji-ddpm`: pixels of the border that have the border's colour", f"{ddpm['plain']:.0%}",
+         f"{ddpm['floor']['plain']:.0%}"),
+        *(apart(name, ddpm[figure]) for figure, name in (("frechet", "Fréchet distance"), ("mmd", "MMD²"))),
     ]
     body = "\n".join(f"| {name} | {value} | {floor} |" for name, value, floor in rows).replace("%", " %")
     return "| measured | value | floor |\n| --- | --- | --- |\n" + body
+
+
+def apart(name: str, of: Mapping[str, float]) -> tuple[str, str, str]:
+    """A distance to real pictures, with what others have."""
+    others = f"other real ones {of['real']:.2g}, blurred ones {of['blurred']:.2g}, noise {of['noise']:.2g}"
+    return f"`emoji-ddpm`: {name} to real pictures by `emoji-clip`, a proxy ({others})", f"{of['samples']:.2g}", ""
 
 
 def benchmark(name: str) -> str:

@@ -308,13 +308,15 @@ def _shot(args: argparse.Namespace, pipe: Any) -> Shot:
 
 def recover(args: argparse.Namespace) -> Result:
     """Train a pruned model so that it recovers; a run that was stopped goes on where it was."""
-    out, options = store.free(args.out), flags.recovery(args)
+    out = store.free(args.out)
     file = Path(args.state or f"{out}.state")
     if out.resolve() in file.resolve().parents:
         raise Refused("The state cannot be in the folder that the model goes to.", "Choose a file beside it.")
     state = Training.read(file) if file.exists() else Training()
     pruned, dense = pruning.load(args.pruned), pruning.load(args.dense) if args.dense else None
-    work = recovering(pruned, dense, options, getattr(args, "component", None), state)
+    component = getattr(args, "component", None)
+    options = flags.recovery(args, subject(pruned if dense is None else dense, component))
+    work = recovering(pruned, dense, options, component, state)
     with tqdm(leave=False, file=sys.stderr) as bar, interruptible() as asked, closing(work):
         made = drained(work, Watch(bar, state, file, asked))
     pruning.save(made, out)

@@ -72,7 +72,7 @@ def noised(subject: Subject, calibration: Calibration) -> Calls:
     """Pictures at their noise levels. Every sample has noise of its own, and pictures come in turn."""
     guided = calibration.guidance > 1
     shown = yield from showing(subject, calibration, empty=guided)
-    draw, made = generator(calibration), []
+    draw, made = generator("calibration", calibration.seed), []
     count = len(shown.clean) // (2 if guided else 1)
     for i, t in enumerate(_timesteps(subject, calibration)):
         noise = torch.randn(shown.clean[:1].shape, generator=draw)
@@ -114,7 +114,7 @@ def decoded(subject: Subject, calibration: Calibration) -> Calls:
 
 def normal(subject: Subject, calibration: Calibration) -> Calls:
     """Standard normal inputs; ids are drawn evenly, places and sizes stay 0."""
-    shapes, draw, made = blank(subject) or {}, generator(calibration), []
+    shapes, draw, made = blank(subject) or {}, generator("calibration", calibration.seed), []
     for t in _timesteps(subject, calibration):
         inputs = {name: _filled(subject.net, name, value, draw) for name, value in shapes.items()}
         level = t / levels(subject) if "timestep" in shapes else 0.0
@@ -210,9 +210,9 @@ def _schedule(subject: Subject) -> Any:
     return getattr(getattr(subject.pipe, "scheduler", None), "config", None)
 
 
-def generator(calibration: Calibration) -> torch.Generator:
-    """Noise of its own: with the bare seed it would be the noise that generated pictures began with."""
-    return torch.Generator().manual_seed(zlib.crc32(f"calibration {calibration.seed}".encode()))
+def generator(what: str, seed: int) -> torch.Generator:
+    """Random numbers of their own for each purpose, on the CPU: with the bare seed they would be those of pictures."""
+    return torch.Generator().manual_seed(zlib.crc32(f"{what} {seed}".encode()))
 
 
 def place(net: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from pruning import samples
 from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.images import SAMPLERS
@@ -14,6 +15,7 @@ from pruning.recovery.options import DRAWN, MANY, many
 from pruning.registry import knobs
 from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.spread import OF, SPREADS
+from pruning.subject import Subject
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
 from pruning.units.catalog import FINDERS
 
@@ -173,12 +175,13 @@ def looked_at(args: argparse.Namespace) -> dict[str, Any]:
     return {name.removeprefix(OF_CALIBRATION): value for name, value in given(args, calibration()).items()}
 
 
-def recovery(args: argparse.Namespace) -> Recovery:
-    """The options of ``pruning.recover``; of samples, as many as there are unless some number is given."""
+def recovery(args: argparse.Namespace, mentor: Subject) -> Recovery:
+    """The options of ``pruning.recover``; of ``mentor``'s samples, as many as there are unless some number is given."""
     values, looked = given(args, {name: flag for name, flag in TRAIN.items() if name != "component"}), looked_at(args)
     if looked:
         shown = Calibration(**{"source": "", **looked})
-        values["calibration"] = shown if "samples" in looked else replace(shown, samples=many(shown.source))
+        source = shown.source or samples.first(mentor, shown)
+        values["calibration"] = replace(shown, source=source, samples=looked.get("samples", many(source)))
     if "losses" in values:
         pairs = [text.partition("=") for text in values["losses"]]
         values["losses"] = tuple((name, read(f"loss {name}", float, weight or "1")) for name, _, weight in pairs)

@@ -183,15 +183,24 @@ class Gradients:
         return (means(sums, places.bincount(minlength=buckets)) / sum(self.mean[n].numel() for n in owned)).float()
 
 
+def ready(subject: Subject, calibration: Calibration | None) -> Calibration:
+    """A calibration with every value checked, of a component that has a loss.
+
+    Raises:
+        Refused: it has none, or a value cannot be.
+    """
+    if reason := samples.why_not(subject, "gradients"):
+        raise Refused(reason, "Choose a method that sees inputs or weights alone.")
+    return samples.settled(subject, calibration)
+
+
 def gradients(subject: Subject, calibration: Calibration | None, square: bool) -> Generator[Looked, None, Gradients]:
     """The gradients, or their squares, of a denoiser's error on each call.
 
     Raises:
         Refused: the component has no right answer, or there is no room for as many numbers as it has parameters.
     """
-    if reason := samples.why_not(subject, "gradients"):
-        raise Refused(reason, "Choose a method that sees inputs or weights alone.")
-    calibration = samples.settled(subject, calibration)
+    calibration = ready(subject, calibration)
     key = (samples.mark(subject, calibration), square)
     found = _gradients.look(key)
     if found is None:

@@ -15,11 +15,11 @@ from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
 
 NEAR = 1e-9  # a share that is so near to a whole number is one
-ROUNDINGS: dict[str, tuple[str, Callable[[float, int], int]]] = {  # (units asked, units of a step) -> steps
-    "nearest": ("the nearest step", lambda units, step: floor(units / step + 0.5)),
-    "paper": ("Diff-Pruning's: whole units first, then whole steps of them, never more",
+ROUNDINGS: dict[str, tuple[str, Callable[[float, int], int]]] = {  # in words; (units asked, units of a step) -> steps
+    "nearest": ("the step nearest to what is asked", lambda units, step: floor(units / step + 0.5)),
+    "paper": ("the paper's rule: up to whole channels, then down to whole steps of all norm groups",
               lambda units, step: ceil(units - NEAR) // step),
-    "newer": ("that of Torch-Pruning since 1.4.1: at least what is asked, and the same places of every norm group",
+    "newer": ("the rule since version 1.4.1: up to whole steps, the same places of every norm group",
               lambda units, step: ceil(units / step - NEAR)),
 }
 MULTIPLES = (1, 8, 16, 32)  # of a width that stays

@@ -3,7 +3,7 @@
 Calls are kept for a while, since several looks need the same ones.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from pruning import canvas, pictures
 from pruning.call import (
     Call,
     Calls,
+    Shown,
     answers_noise,
     blank,
     decoded,
@@ -25,12 +26,13 @@ from pruning.call import (
     pictured,
     place,
     read,
+    showing,
 )
 from pruning.errors import Refused
 from pruning.kept import GB, Kept
 from pruning.subject import Subject, fingerprint
 from pruning.types import Calibration
-from pruning.work import drained
+from pruning.work import Looked, drained
 
 # Components of a pipeline that draws: how their calls are made, and which other networks these come from.
 MAKERS = {"unet": (noised, ("text_encoder", "vae")), "text_encoder": (read, ()),
@@ -82,7 +84,7 @@ def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
     if calibration is None:
         return Calibration(source=sources(subject)[0])
     calibration = replace(calibration, prompts=_several(calibration.prompts), timesteps=_several(calibration.timesteps),
-                          source=calibration.source or _first(subject, calibration))
+                          source=calibration.source or first(subject, calibration))
     if not all(isinstance(prompt, str) for prompt in calibration.prompts):
         raise Refused("The prompts of a calibration must be texts.", 'Give them as ("a cat", "a house").')
     _check_numbers(subject, calibration)
@@ -90,7 +92,7 @@ def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
     return calibration
 
 
-def _first(subject: Subject, calibration: Calibration) -> str:
+def first(subject: Subject, calibration: Calibration) -> str:
     """Where samples come from when nobody says; bundled pictures have captions of their own, so not for prompts."""
     known = sources(subject)
     return "generated" if calibration.prompts and "generated" in known else known[0]
@@ -154,6 +156,17 @@ def making(subject: Subject, calibration: Calibration) -> Calls:
         found = yield from maker(subject, calibration)
         _made.get_or(name, lambda: (found, _size(found)))
     return list(found)
+
+
+def batch(subject: Subject, calibration: Calibration, empty: bool = False,
+          reader: Subject | None = None) -> Generator[Looked, None, Shown]:
+    """The clean samples of a settled calibration together, as ``call.showing`` makes them; kept for a while."""
+    name = (mark(subject, calibration), mark(reader, calibration) if reader else None, empty)
+    found = _made.look(name)
+    if found is None:
+        found = yield from showing(subject, calibration, empty, reader)
+        _made.get_or(name, lambda: (found, sum(tensor.nbytes for tensor in (found.clean, *found.told.values()))))
+    return found
 
 
 def mark(subject: Subject, calibration: Calibration) -> tuple:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from pruning import samples
-from pruning.call import Call, generator, levels, normal, showing
-from pruning.errors import Refused
+from pruning.call import Call, generator, levels, normal
 from pruning.kept import GB, Kept
 from pruning.observe import Gradients, blank, differentiating, error, resting, scale_of
 from pruning.subject import Subject
@@ -54,8 +53,8 @@ def _batch(subject: Subject, calibration: Calibration) -> Generator[Looked, None
             return ((call, 1 / len(made)) for call in made)
 
         return random
-    shown = yield from showing(subject, calibration, empty=calibration.guidance > 1)
-    noise = torch.randn(shown.clean.shape, generator=generator(calibration))
+    shown = yield from samples.batch(subject, calibration, empty=calibration.guidance > 1)
+    noise = torch.randn(shown.clean.shape, generator=generator("calibration", calibration.seed))
 
     def noisy(step: int) -> Iterator[tuple[Call, float]]:
         for rows in torch.arange(len(noise)).split(AT_ONCE):
@@ -68,17 +67,6 @@ def _batch(subject: Subject, calibration: Calibration) -> Generator[Looked, None
 def chosen(subject: Subject, calibration: Calibration, every: int) -> tuple[int, ...]:
     """The timesteps that are looked at: those of the calibration, or every so many of the schedule."""
     return calibration.timesteps or tuple(range(0, levels(subject), every))
-
-
-def ready(subject: Subject, calibration: Calibration | None) -> Calibration:
-    """A calibration with every value checked.
-
-    Raises:
-        Refused: the component has no loss.
-    """
-    if reason := samples.why_not(subject, "gradients"):
-        raise Refused(reason, "Choose a method that sees inputs or weights alone.")
-    return samples.settled(subject, calibration)
 
 
 def known(subject: Subject, calibration: Calibration, every: int) -> tuple[float, ...] | None:

@@ -10,7 +10,15 @@ os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers; te
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
 from hypothesis import settings
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -58,6 +66,15 @@ def pipeline(seed=0):
         feature_extractor=None, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def ddpm(levels=1000, seed=0):
+    """A DDPMPipeline in the layout of ddpm-cifar10, with pictures of 16 x 16 and 8 norm groups."""
+    torch.manual_seed(seed)
+    net = UNet2DModel(sample_size=16, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1,
+                      down_block_types=("DownBlock2D", "AttnDownBlock2D"), attention_head_dim=8,
+                      up_block_types=("AttnUpBlock2D", "UpBlock2D"))
+    return DDPMPipeline(exact_in_half(net), DDPMScheduler(num_train_timesteps=levels))
 
 
 @pytest.fixture(scope="session")

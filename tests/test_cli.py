@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning import store
-from pruning.__main__ import main
+from pruning import flags, store
+from pruning.__main__ import main, parsed
 from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST, SHOWN, TRAIN
-from pruning.subject import plan_of
+from pruning.subject import plan_of, subject
 from pruning.types import Calibration, Plan, Shot
 
 REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers", "adjusted", "recovered"}
@@ -469,3 +469,12 @@ def test_channels_go_as_in_diff_pruning(done, tiny_folder, tmp_path):
     assert {layer["kind"] for layer in made["layers"]} == {"channel", "stream"}
     assert made["macs"]["published"]["pruned"] < made["macs"]["published"]["dense"]
     assert "error" not in made
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    (("--calibration-seed", "3"), (64, "generated")), (("--calibration-samples", "5"), (5, "generated")),
+    (("--calibration-source", "some/folder"), (1024, "some/folder"))])
+def test_how_many_samples_a_recovery_is_shown_depends_on_where_they_come_from(tiny, given, expected):
+    asked = flags.recovery(parsed(["recover", "in", "-o", "out", *given]), subject(tiny)).calibration
+    assert (asked.samples, asked.source) == expected
+    assert flags.recovery(parsed(["recover", "in", "-o", "out"]), subject(tiny)).calibration is None

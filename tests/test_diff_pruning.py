@@ -5,16 +5,16 @@ from math import ceil, floor
 
 import pytest
 import torch
-from conftest import same
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from conftest import ddpm, same
+from diffusers import UNet2DModel
 from PIL import Image
 from test_stream import published
 from torch import nn
 
 import pruning
-from pruning import preview, timesteps
+from pruning import preview, samples, timesteps
 from pruning.bundles import Bundles
-from pruning.call import showing
+from pruning.call import generator, showing
 from pruning.costs import trace
 from pruning.criteria import METHODS
 from pruning.errors import Refused
@@ -45,15 +45,8 @@ def album(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pipe():
-    """A small ddpm-cifar10 with 8 norm groups and 40 timesteps."""
-    torch.manual_seed(0)
-    net = UNet2DModel(sample_size=16, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1,
-                      down_block_types=("DownBlock2D", "AttnDownBlock2D"), attention_head_dim=8,
-                      up_block_types=("AttnUpBlock2D", "UpBlock2D"))
-    with torch.no_grad():
-        for tensor in net.parameters():
-            tensor.add_(torch.randn(tensor.shape) * 0.02)
-    return DDPMPipeline(net.eval(), DDPMScheduler(num_train_timesteps=40))
+    """A small ddpm-cifar10 with 40 timesteps."""
+    return ddpm(levels=40)
 
 
 @pytest.fixture
@@ -97,7 +90,7 @@ def test_the_losses_are_those_of_the_batch(pipe, looks):
     _, curve = scored(pipe, looks)
     looked_at = subject(pipe)
     shown = drained(showing(looked_at, looks))
-    noise = torch.randn(shown.clean.shape, generator=timesteps.generator(looks))
+    noise = torch.randn(shown.clean.shape, generator=generator("calibration", looks.seed))
     call = shown.at(looked_at.net, range(3), torch.full((3,), 20), noise)
     with torch.no_grad():
         loss = nn.functional.mse_loss(looked_at.net(**call.inputs).sample, noise)
@@ -115,7 +108,7 @@ def test_gradients_are_those_of_the_summed_loss(pipe, looks):
     steps, counts = (0, 8, 30), (True, False, True)
     taken = drained(timesteps.summed(looked_at, looks, steps, counts))
     shown = drained(showing(looked_at, looks))
-    noise = torch.randn(shown.clean.shape, generator=timesteps.generator(looks))
+    noise = torch.randn(shown.clean.shape, generator=generator("calibration", looks.seed))
     net = looked_at.net
     with torch.enable_grad():
         total = sum(nn.functional.mse_loss(net(**call.inputs).sample, noise) for call in (
@@ -207,6 +200,20 @@ def test_losses_are_taken_once_for_all_thresholds(pipe, looks):
     assert passes == [True] * sum(curve.counts)
     assert sum(curve.counts) == 4
     assert timesteps.known(subject(pipe), looks, 4) == curve.losses
+
+
+def test_what_a_model_draws_to_look_at_is_drawn_once(pipe):
+    """The losses and the gradients see the same pictures, and so does another threshold."""
+    samples._made.drop(lambda key: True)
+    timesteps.forget()
+    passes = []
+    hook = pipe.unet.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    generated = Calibration(samples=1, source="generated")
+    losses = scored(pipe, generated, threshold=0.0)[1].losses
+    assert passes.count(False) == 20 + len(losses)  # 20 steps of a drawing, and every timestep
+    scored(pipe, generated, threshold=sorted(losses)[5] / max(losses))
+    assert passes.count(False) == 20 + len(losses)
+    hook.remove()
 
 
 @pytest.mark.parametrize(("options", "words"), [

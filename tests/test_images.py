@@ -7,14 +7,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from conftest import same, state
+from conftest import ddpm, same, state
 from diffusers import (
     DDIMPipeline,
     DDIMScheduler,
-    DDPMPipeline,
-    DDPMScheduler,
     StableDiffusionPipeline,
-    UNet2DModel,
 )
 
 import pruning
@@ -219,12 +216,8 @@ def test_shots_that_nothing_can_draw_are_refused(values):
 
 @pytest.fixture(scope="module")
 def unprompted():
-    """A pipeline that takes no prompt, with pictures of 16 x 16."""
-    torch.manual_seed(0)
-    net = UNet2DModel(sample_size=16, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1,
-                      down_block_types=("DownBlock2D", "AttnDownBlock2D"), attention_head_dim=8,
-                      up_block_types=("AttnUpBlock2D", "UpBlock2D"))
-    return DDPMPipeline(net.eval(), DDPMScheduler())
+    """A pipeline that takes no prompt."""
+    return ddpm()
 
 
 def test_pictures_without_a_prompt_are_those_of_diffusers(unprompted):

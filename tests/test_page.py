@@ -695,7 +695,8 @@ def trained(parts, small, monkeypatch):
 def test_a_training_shows_its_curve_and_pictures_before_and_after(trained, parts):
     go, width = trained
     frames = go()
-    note, curve, pictures, use, history, busy = frames[-1]
+    note, _, _, use, history, busy = frames[-1]
+    curve, pictures = frames[-2][1:3]
     assert (note, busy, use.value, use.visible) == ("", False, True, True)
     assert curve.count("<circle") == 10
     assert curve.count('class="held"') == 3  # before, after, and in the legend
@@ -717,7 +718,7 @@ def test_what_was_drawn_before_is_not_drawn_again(trained):
     history = go()[-1][4]
     again = go(history, steps=20)
     assert len(again[-1][4].pairs) == len(history.pairs) + 1
-    assert again[-1][1].count("<circle") == 20  # the first ten steps had been taken
+    assert again[-2][1].count("<circle") == 20  # the first ten steps had been taken
 
 
 def test_a_stopped_training_goes_on(trained, parts):
@@ -729,19 +730,24 @@ def test_a_stopped_training_goes_on(trained, parts):
     assert 0 < reached < 10
     values = parts.rested(PREPARED, True, *TRAIN, *width)
     assert f"Stopped after {reached} steps" in values[-2]
-    assert tuned.latest(recipe) is None
-    go()
+    frames = go()
     assert state.step == 10
-    assert tuned.latest(recipe) == Recovery(10, *TRAIN[1:3])
+    assert frames[-1][4].trained(recipe) == Recovery(10, *TRAIN[1:3])
+    assert PREPARED.trained(recipe) is None
+    changed = parts.rested(PREPARED, True, None, *TRAIN[1:], *width)  # the number of steps was emptied meanwhile
+    assert "Stopped." in changed[-2]
 
 
 def test_one_draws_with_the_fine_tuned_weights_or_without(trained, parts):
     go, width = trained
-    tuned = go()[-1][4].pairs[0]
     shots = ({**SHOT, "prompt": "b", "steps": 2}).values()
-    drawn = {use: list(parts.generated(PREPARED, use, *shots, *width))[-1][-2].shown for use in (True, False)}
-    assert drawn[True].pruned.fingerprint == tuned.pruned.fingerprint
-    assert (drawn[True].recovery, drawn[False].recovery) == (tuned.recovery, None)
+    history = go()[-1][4]
+    drawn = {use: list(parts.generated(history, use, *shots, *width))[-1][-2].shown for use in (True, False)}
+    stranger = list(parts.generated(PREPARED, True, *shots, *width))[-1][-2].shown
+    assert stranger.recovery is None  # who has trained nothing does not get what somebody else has trained
+    made = history.pairs[0]
+    assert drawn[True].pruned.fingerprint == made.pruned.fingerprint
+    assert (drawn[True].recovery, drawn[False].recovery) == (made.recovery, None)
     assert "fine-tuned 10 steps" in compare.brief(drawn[True].recipe, drawn[True].recovery)
 
 

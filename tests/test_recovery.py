@@ -16,6 +16,7 @@ from PIL import Image
 import pruning
 from pruning import samples, surgery
 from pruning.__main__ import main
+from pruning.call import generator
 from pruning.recovery import LOSSES, Batch, Held, Recovery, Trained, Training, loop, losses, recovering, shown, sides
 from pruning.sparse import running
 from pruning.subject import plan_of, remember, subject
@@ -96,12 +97,12 @@ def test_the_average_warms_up():
 
 @pytest.mark.parametrize("count", [1, 2, 7, 32])
 def test_timesteps_come_with_their_mirror_images(count):
-    steps = shown.antithetic(1000, count, shown.generator("x", 0)).tolist()
+    steps = shown.antithetic(1000, count, generator("x", 0)).tolist()
     half = (count + 1) // 2
     assert len(steps) == count
     assert steps[half:] == [999 - t for t in steps[: count - half]]
     assert all(0 <= t < 1000 for t in steps)
-    assert shown.antithetic(1000, count, shown.generator("x", 0)).tolist() == steps
+    assert shown.antithetic(1000, count, generator("x", 0)).tolist() == steps
 
 
 def test_the_first_steps_of_adam_and_of_the_average_by_hand(ddpm, how, album):
@@ -144,7 +145,7 @@ def drawn_at_once(pipe, prompts, seed, guidance):
 def test_some_samples_come_without_their_prompt(tiny, album, share, without):
     looked_at = subject(tiny)
     material = drained(shown.gathering(looked_at, looked_at, Calibration(source=str(album))))
-    call = material.batch(tiny.unet, Recovery(batch=8, unprompted=share), shown.generator("x", 1))
+    call = material.batch(tiny.unet, Recovery(batch=8, unprompted=share), generator("x", 1))
     empty = material.shown.told["encoder_hidden_states"][material.count]
     assert sum(torch.equal(told, empty) for told in call.inputs["encoder_hidden_states"]) == without
     assert len(call.inputs["timestep"].unique()) > 1
@@ -168,7 +169,7 @@ def test_a_loss_is_one_number_that_can_be_differentiated(small, tiny, album, nam
     material = drained(shown.gathering(looked_at, looked_at, Calibration(source=str(album))))
     run = loop.Run(small.unet, tiny.unet, Recovery(), Training(), [])
     before = state(tiny)
-    call = material.batch(run.net, Recovery(batch=2), shown.generator("x", 0))
+    call = material.batch(run.net, Recovery(batch=2), generator("x", 0))
     loss = LOSSES[name](Batch(run.net, tiny.unet, call))
     loss.backward()
     assert loss.ndim == 0

@@ -443,8 +443,7 @@ class Page:
             if not known:  # a fault of ours is shown as one
                 raise
             return
-        yield ["", shown.curve(options.steps), recover.before_after(shown.pairs), gr.Checkbox(True, visible=True),
-               history, False]
+        yield ["", gr.skip(), gr.skip(), gr.Checkbox(True, visible=True), history, False]
 
     def rested(self, history: History, busy: bool, *values: Any) -> list[Any]:
         """Training has ended: done, refused, or stopped, which is said with how far it came."""
@@ -453,7 +452,10 @@ class Page:
             return [*self.shown(history), off, gr.skip(), False]
         own = len(self.trainer.inputs)
         source, request = self.asked.asked(values[own:])
-        state = tuned.reached(device.recipe(source, **request), recover.options(values[:own]))
+        try:
+            state = tuned.reached(device.recipe(source, **request), recover.options(values[:own]))
+        except Refused:  # the setup has changed meanwhile
+            state = None
         note = f"Stopped after {state.step} steps; Fine-tune goes on from there." if state else "Stopped."
         return [*self.shown(history), off, tag("p", note, class_="hint", role="status"), False]
 
@@ -466,7 +468,7 @@ class Page:
             source, request = self.asked.asked(read)
             shot = compare.shot(shots)
             recipe = device.recipe(source, **request)
-            for event in drawing.pair(recipe, shot, tuned.latest(recipe) if use else None):
+            for event in drawing.pair(recipe, shot, history.trained(recipe) if use else None):
                 if isinstance(event, Looked):
                     yield [*same, noted(event, "Preparing the pruned model: "), gr.skip(), True]
                 elif isinstance(event, drawing.Frame):

@@ -65,6 +65,10 @@ class History:
         """The pair on the page."""
         return self.pairs[self.at]
 
+    def trained(self, recipe: Recipe) -> Recovery | None:
+        """How the model of a recipe was trained last in this tab; None where it was not."""
+        return next((pair.recovery for pair in self.pairs if pair.recipe == recipe and pair.recovery), None)
+
     def added(self, pair: Pair) -> Self:
         """With a new pair, which is shown; the oldest goes when there are too many."""
         return type(self)((pair, *self.pairs)[:MOST])

@@ -10,7 +10,7 @@ from pruning import DEFAULT, methods
 from pruning.criteria import METHODS
 from pruning.models import BUNDLED
 from pruning.planning import ALONE, sees, usual
-from pruning.room import MULTIPLES
+from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS
 from ui import clicks, controls, device
@@ -21,9 +21,8 @@ FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "Inside layers"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
 PATTERN_OPTIONS = [option(pattern, pattern) for pattern in PATTERNS]
 OF_OPTIONS = [option("units", "Units"), option("params", "Params"), option("macs", "MACs")]
-ROUNDING_OPTIONS = [option("nearest", "Nearest", "each layer takes the step nearest to what is asked"),
-                    option("paper", "Diff-Pruning", "the paper's rule: whole steps, never more than is asked"),
-                    option("newer", "Torch-Pruning", "the newer rule: at least what is asked")]
+ROUNDING_LABELS = {"nearest": "Nearest", "paper": "Diff-Pruning", "newer": "Torch-Pruning"}
+ROUNDING_OPTIONS = [option(name, ROUNDING_LABELS[name], words) for name, (words, _) in ROUNDINGS.items()]
 MULTIPLE_OPTIONS = [option(str(n), "Any" if n == 1 else str(n)) for n in MULTIPLES]
 SOURCES = [option("", "Default"), option("bundled", "Bundled"), option("generated", "Drawn"), option("noise", "Noise")]
 LOOKS = Calibration()

@@ -40,14 +40,6 @@ def reached(wanted: Recipe, options: Recovery) -> Training | None:
     return TRAININGS.look((device.settled(wanted), replace(options, steps=1)))
 
 
-def latest(wanted: Recipe) -> Recovery | None:
-    """How the model of a recipe was trained last; None when it was not."""
-    if not device.known(wanted):
-        return None
-    wanted = device.settled(wanted)
-    return next((options for recipe, options in reversed(list(TRAINED)) if recipe == wanted), None)
-
-
 def pruned(wanted: Recipe, options: Recovery | None) -> Generator[Looked, None, Any]:
     """The pruned pipeline of a recipe; with ``options`` the one that was trained so.
 
@@ -57,5 +49,6 @@ def pruned(wanted: Recipe, options: Recovery | None) -> Generator[Looked, None, 
     if options is None:
         return (yield from device.pruned(wanted))
     if (found := TRAINED.look((device.settled(wanted), options))) is None:
-        raise Refused("The fine-tuned model is not kept any more.", "Fine-tune it again in Recover.")
+        raise Refused("The fine-tuned model is not kept any more.",
+                      "Fine-tune it again in Recover, or draw without the fine-tuned weights.")
     return found

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning.call import generator
 from pruning.errors import Refused
 from pruning.recovery import shown, sides
 from pruning.recovery.losses import LOSSES, Batch
@@ -73,7 +74,7 @@ def recovering(student: Any, teacher: Any = None, options: Recovery = DEFAULTS, 
     material = yield from shown.gathering(learner, mentor, sides.calibration(options))
     state = state or Training()
     state.begin(sides.marks(learner, mentor, options) | {"samples": material.mark},
-                shown.generator("recovery", options.seed), options.steps)
+                generator("recovery", options.seed), options.steps)
     if "before" not in state.errors:
         before = yield from material.judging(learner.net, options)
         dense = None if mentor.net is learner.net else (yield from material.judging(mentor.net, options))

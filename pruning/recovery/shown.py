@@ -1,15 +1,14 @@
 """What a recovery is shown: samples to train on, made noisy anew in each step, and a fixed set that it is judged by."""
 
 import hashlib
-import zlib
 from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pruning import observe
-from pruning.call import Call, Shown, showing
+from pruning import observe, samples
+from pruning.call import Call, Shown, generator
 from pruning.canvas import drawing
 from pruning.recovery.options import Recovery
 from pruning.subject import Subject
@@ -18,11 +17,6 @@ from pruning.work import Looked
 
 APART = 8  # of so many samples one is kept apart; of fewer, none
 JUDGED = 64  # calls of the fixed set, at timesteps evenly spread
-
-
-def generator(what: str, seed: int) -> torch.Generator:
-    """Random numbers of their own for each purpose, on the CPU."""
-    return torch.Generator().manual_seed(zlib.crc32(f"{what} {seed}".encode()))
 
 
 def antithetic(levels: int, count: int, draw: torch.Generator) -> Tensor:
@@ -85,7 +79,7 @@ def gathering(learner: Subject, mentor: Subject, calibration: Calibration) -> Ge
     One in eight is kept apart when there are that many.
     """
     twice = drawing(learner.pipe).prompted
-    shown = yield from showing(mentor, calibration, empty=twice, reader=learner)
+    shown = yield from samples.batch(mentor, calibration, empty=twice, reader=learner)
     count = len(shown.clean) // (2 if twice else 1)
     held = range(APART - 1, count, APART)
     fit = [row for row in range(count) if row not in held]

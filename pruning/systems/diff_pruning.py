@@ -13,7 +13,7 @@ from pruning.call import blank, levels
 from pruning.criteria import METHODS
 from pruning.criteria.taylor import effects, layerwise, relative
 from pruning.errors import Refused
-from pruning.observe import LAYERS, Gradients
+from pruning.observe import LAYERS, Gradients, ready
 from pruning.registry import knob
 from pruning.scores import Curve, SiteScores
 from pruning.subject import Subject
@@ -68,7 +68,7 @@ class DiffPruning:
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None
                  ) -> Iterator[Looked | Curve | SiteScores]:
         """Listen to single timesteps, look at gradients where it counts, then score site by site."""
-        settled = timesteps.ready(subject, calibration)
+        settled = ready(subject, calibration)
         losses = yield from timesteps.losses(subject, settled, self.every)
         curve = self.curve(subject, settled, losses)
         yield curve

@@ -77,6 +77,8 @@ def _picture(quality: Mapping[str, Any]) -> str:
     if quality["psnr"] is None:
         return f"leaves the {noun} exactly as {'they were' if many else 'it was'} ({figure} 1)"
     verb = next(verb for least, verb in BANDS if quality["ssim"] >= least)
+    if verb == BANDS[-1][1] and not quality["candidates"]:  # nobody can tell a broken picture from another good one
+        return f"makes {'other pictures' if many else 'another picture'} ({figure} {quality['ssim']:.3g})"
     return f"{verb} the {noun} ({figure} {quality['ssim']:.3g})"
 
 

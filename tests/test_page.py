@@ -721,6 +721,15 @@ def test_what_was_drawn_before_is_not_drawn_again(trained):
     assert again[-2][1].count("<circle") == 20  # the first ten steps had been taken
 
 
+def test_fewer_steps_than_were_taken_begin_anew(trained):
+    go, _ = trained
+    whole = go(steps=20)
+    fewer = go(whole[-1][4], steps=10)
+    assert fewer[-2][1].count("<circle") == 10
+    assert fewer[-1][4].pairs[0].recovery.steps == 10
+    assert fewer[-1][4].pairs[0].pruned.fingerprint != whole[-1][4].pairs[0].pruned.fingerprint
+
+
 def test_a_stopped_training_goes_on(trained, parts):
     go, width = trained
     assert "Training" in go(until="Training, ")[-1][0]

@@ -18,7 +18,7 @@ STEPS, BATCH = 200, 16  # that a visitor of a public page may ask for
 def training(wanted: Recipe, options: Recovery) -> Generator[Event, None, None]:
     """Train the pruned model of a recipe, step by step; then it is there. A stopped training goes on where it was.
 
-    More steps go on from where fewer came to.
+    More steps go on from where fewer came to; fewer than were taken begin anew.
     """
     if device.PUBLIC and (options.steps > STEPS or options.batch > BATCH):
         raise Refused(f"This public page trains for {STEPS} steps of {BATCH} samples at most.",
@@ -27,17 +27,21 @@ def training(wanted: Recipe, options: Recovery) -> Generator[Event, None, None]:
     wanted = device.settled(wanted)
     dense, net = device.pipeline(wanted.model), subject(smaller).net
     size = 16 * sum(p.numel() for p in net.parameters())  # weights, their average, two moments
-    state = TRAININGS.get_or((wanted, replace(options, steps=1)), lambda: (Training(), size))
+    under_way = (wanted, replace(options, steps=1))
+    if reached(wanted, options) is None:
+        TRAININGS.drop(lambda key: key == under_way)
+    state = TRAININGS.get_or(under_way, lambda: (Training(), size))
     if TRAINED.look((wanted, options)) is None:
         made = yield from device.stepwise(recovering(smaller, dense, options, state=state))
         TRAINED.get_or((wanted, options), lambda: (made, device.nbytes(subject(made).net)))
 
 
 def reached(wanted: Recipe, options: Recovery) -> Training | None:
-    """How far the training of a recipe's model has come; None where it was not begun."""
+    """How far the training of a recipe's model has come; None where it was not begun, or has gone too far."""
     if not device.known(wanted):  # what was not looked at was not trained
         return None
-    return TRAININGS.look((device.settled(wanted), replace(options, steps=1)))
+    found = TRAININGS.look((device.settled(wanted), replace(options, steps=1)))
+    return found if found and found.step <= options.steps else None
 
 
 def pruned(wanted: Recipe, options: Recovery | None) -> Generator[Looked, None, Any]:

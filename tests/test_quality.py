@@ -75,6 +75,37 @@ def test_pictures_below_the_window_of_ssim(side):
     assert likeness([flat(9, side)], [flat(9, side)]) == (None, 1)
 
 
+def gaussian():
+    """SSIM's window as published: 11 x 11, a standard deviation of 1.5, summing to one."""
+    line = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
+    return (line[:, None] * line / line.sum() ** 2).flatten()
+
+
+def ssim_as_published(one, other):
+    """Wang et al. 2004, equation 13: the mean over all windows that lie whole inside of the picture, by channel."""
+    window, found = gaussian(), []
+    for a, b in zip(*(torch.tensor(np.array(image)).double().movedim(-1, 0) for image in (one, other)), strict=True):
+        x, y = (channel.unfold(0, 11, 1).unfold(1, 11, 1).flatten(2) for channel in (a, b))
+        mean_x, mean_y = x @ window, y @ window
+        var_x, var_y = (x * x) @ window - mean_x**2, (y * y) @ window - mean_y**2
+        both = (x * y) @ window - mean_x * mean_y
+        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        found.append((2 * mean_x * mean_y + c1) * (2 * both + c2)
+                     / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)))
+    return float(torch.stack(found).mean())
+
+
+@pytest.mark.parametrize("side", [11, 32, 57])
+def test_ssim_is_the_published_one(side):
+    """At 32 px more than half of all windows reach past the border; a mirrored picture there is not the picture."""
+    rng = np.random.default_rng(side)
+    one = rng.integers(0, 256, (side, side, 3), np.uint8)
+    one[: side // 2] = 128
+    other = np.clip(one.astype(int) + rng.integers(-60, 60, one.shape), 0, 255).astype(np.uint8)
+    pair = [Image.fromarray(picture) for picture in (one, other)]
+    assert likeness(pair[:1], pair[1:])[1] == pytest.approx(ssim_as_published(*pair), abs=1e-4)
+
+
 def test_the_distance_of_latents_is_relative_and_a_mean_over_pictures():
     dense = torch.tensor([3.0, 4.0, 1.0, 0.0]).view(2, 1, 1, 2)
     pruned = torch.tensor([3.0, 6.0, 1.0, 1.0]).view(2, 1, 1, 2)

@@ -91,10 +91,10 @@ def apart(dense: Tensor, pruned: Tensor) -> float:
 def likeness(dense: Sequence[Image.Image], pruned: Sequence[Image.Image]) -> tuple[float | None, float]:
     """(PSNR in dB, SSIM) of the 8-bit pictures as they are shown, each the mean over pictures.
 
-    Equal pictures have an infinite PSNR: they do not enter its mean, and it is None when all are equal. SSIM is the mean
-    over the windows that lie whole inside of the picture (Wang et al. 2004). Pictures that are smaller than a window
-    are enlarged for it, pixel by pixel. In float32 SSIM is off by up to 0.0005 where a picture is flat and bright;
-    float64 takes ten times as long.
+    Equal pictures have an infinite PSNR: they do not enter its mean, and it is None when all are equal. SSIM is the
+    mean over the windows that lie whole inside of the picture (Wang et al. 2004). Pictures that are smaller than a
+    window are enlarged for it, pixel by pixel. In float32 SSIM is off by up to 0.0005 where a picture is flat and
+    bright; float64 takes ten times as long.
     """
     from torchmetrics.functional.image import (  # takes a second, so not before something is drawn
         peak_signal_noise_ratio,

@@ -81,7 +81,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     macs = {"dense": costs.count()[1], "pruned": cut.count()[1],
             "nonzero": cut.count()[1] - sum(n * cut.uses.get(name, 0) for name, n in zeros.items()),
             "published": {"dense": costs.as_published(), "pruned": cut.as_published()},
-            "counted_at": before.example.to_dict()} if costs.known else dict.fromkeys(
+            "counted_at": before.example.to_dict()} if costs.known and cut.known else dict.fromkeys(
                 ("dense", "pruned", "nonzero", "published", "counted_at"))
     start = _start(before, plan)
     base = costs if start is before.net else trace(start, before.example)
@@ -95,7 +95,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
         params, macs,
         {"dense": weight(before.net, stored), "pruned": weight(after.net, stored),
          "dtype": str(stored).removeprefix("torch.")},
-        speed(step, macs, measured, _sparse(step, sites, cut, next(after.net.parameters()))),
+        speed(step, macs, measured, _sparse(step, sites, cut, next(after.net.parameters())), costs.why or cut.why),
         {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers,
         _adjusted(mended, again=mended not in plan.steps) if mended else None,
         recovered(done) if done.decided == step else None)
@@ -224,15 +224,16 @@ def _layers(sites: Sequence[Site], step: PlanStep, costs: Costs,
 
 
 def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] | None,
-          sparse: Ceiling | None = None) -> dict[str, Any]:
+          sparse: Ceiling | None = None, uncounted: str = "") -> dict[str, Any]:
     """Theory: the dense MACs over those that are not zero. Reachable: over those that this device has to do, as far as
     time goes into such arithmetic. Measured: the clock; ``timed_for`` says which part of it counts.
 
     ``sparse`` is what kernels for the step's pattern win on this device at most; once measured, those that ran count.
+    ``uncounted`` says why MACs are not known, where they are not.
     """
     if macs["dense"] is None:
         return {"theory": None, "reachable": None, "measured": measured,
-                "why": "The MACs of this class are not counted yet."}
+                "why": uncounted}
     ran = ran_sparse(measured, step.recipe.component)
     if sparse and ran:
         sparse = replace(sparse, eligible=ran["used"], skipped=ran["skipped"], without=ran["without"],

@@ -4,7 +4,6 @@ MACs come from torch's FLOP counter, two FLOPs a MAC, which counts attention exa
 Norms, activations and biases are not counted, as is usual; papers on pruning count otherwise, see ``as_published``.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +12,12 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pruning.units.site import Site
+from pruning.copies import copied
+from pruning.errors import Refused
+from pruning.units.site import LAYERS, Site
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def arguments(net: Any, example: Example) -> dict[str, Any] | None:
 
 def _plain(config: Any) -> bool:
     """Whether a U-Net is conditioned on text as SD and SDXL are, and not on images or hints."""
-    return (isinstance(config.cross_attention_dim, int) and config.encoder_hid_dim is None
+    return (isinstance(config.cross_attention_dim, int)
+            and config.encoder_hid_dim is None and config.encoder_hid_dim_type is None
             and config.class_embed_type is None and config.addition_embed_type in (None, "text_time"))
 
 
@@ -111,11 +113,16 @@ def _added(config: Any) -> dict[str, Any]:
 
 
 def on_meta(net: nn.Module) -> nn.Module:
-    """The same module with shapes and no values; nothing of its memory is copied."""
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    memo: dict[int, Any] = {id(t): nn.Parameter(t.detach().to("meta"), False) if isinstance(t, nn.Parameter)
-                            else t.to("meta") for t in tensors.values()}
-    return copy.deepcopy(net, memo)
+    """The same module with shapes and no values; nothing of its memory is copied, and nobody listens to it.
+
+    Raises:
+        Refused: a copy would run the network itself.
+    """
+    def shape(tensor: Tensor) -> Tensor:
+        there = tensor.detach().to("meta")
+        return nn.Parameter(there, False) if isinstance(tensor, nn.Parameter) else there
+
+    return copied(net, shape, hooks=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +134,7 @@ class Costs:
     attention: Mapping[str, int]  # module -> MACs of q k' and of the weighted sum
     order: tuple[str, ...]
     known: bool  # whether MACs could be counted
+    why: str = ""  # they could not, in a sentence
     norms: Mapping[str, int] = field(default_factory=dict)  # scale of a norm -> positions that it multiplies
 
     def as_published(self) -> int | None:
@@ -164,7 +172,13 @@ _traced: dict[tuple, Costs] = {}  # the most recent last
 def trace(net: nn.Module, example: Example) -> Costs:
     """How often each weight is used, and in which order modules run. Remembered for the last 32 architectures."""
     key = (*architecture(net), example)
-    costs = _traced.pop(key, None) or _pass(net, example)
+    costs = _traced.pop(key, None)
+    if costs is None:
+        try:
+            twin = on_meta(net)
+        except Refused as reason:  # once that is out of the way it counts, so this is not remembered
+            return unknown(net, f"The MACs are not counted: {reason}")
+        costs = _pass(net, twin, example)
     _traced[key] = costs
     while len(_traced) > 32:
         _traced.pop(next(iter(_traced)), None)
@@ -176,7 +190,7 @@ def architecture(net: nn.Module) -> tuple:
     config = getattr(net, "config", None) or {}
     plain = config if isinstance(config, Mapping) else config.to_dict()  # of diffusers, of transformers
     settings = {key: str(value) for key, value in plain.items() if key[0] != "_"}
-    return (tuple((name, type(module).__name__) for name, module in net.named_modules()),
+    return (tuple((name, type(module).__name__, "forward" in vars(module)) for name, module in net.named_modules()),
             tuple((name, tuple(p.shape)) for name, p in net.named_parameters()), tuple(sorted(settings.items())))
 
 
@@ -185,15 +199,39 @@ def products(ops: Mapping[Any, int]) -> int:
     return sum(flops for op, flops in ops.items() if "attention" in str(op) or "bmm" in str(op)) // 2
 
 
-def _pass(net: nn.Module, example: Example) -> Costs:
-    """One forward pass without values."""
-    twin = nn.Module.float(on_meta(net)).eval()  # counts do not depend on the type, and the inputs are float32
-    shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
-    modules = dict(twin.named_modules())
+def unknown(net: nn.Module, why: str) -> Costs:
+    """Parameters alone, and why there is no more."""
+    return Costs(shapes_of(net), {}, {}, tuple(dict(net.named_modules())), known=False, why=why)
+
+
+def shapes_of(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter; one that stands in several places has the first of its names."""
+    return {name: tuple(p.shape) for name, p in net.named_parameters()}
+
+
+def _pass(net: nn.Module, twin: nn.Module, example: Example) -> Costs:
+    """One forward pass without values, by a copy on the meta device."""
+    nn.Module.float(twin).eval()  # counts do not depend on the type, and the inputs are float32
     with torch.device("meta"):
         inputs = arguments(twin, example)
     if inputs is None:
-        return Costs(shapes, {}, {}, tuple(modules), known=False)
+        return unknown(net, f"The MACs of a {type(net).__name__} with these settings are not counted yet.")
+    try:
+        return _counted(net, twin, inputs)
+    except Exception as error:  # of any network that people bring: its weights can be pruned all the same
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return unknown(net, f"The MACs are not counted: a pass at its own size ({_size(example)}) fails with "
+                            f"{type(error).__name__}{f': {reason}' if reason else ''}")
+
+
+def _size(example: Example) -> str:
+    return ", ".join([*([f"{example.latent} wide"] if example.latent else []), f"{example.tokens} tokens"])
+
+
+def _counted(net: nn.Module, twin: nn.Module, inputs: Mapping[str, Any]) -> Costs:
+    modules = dict(twin.named_modules(remove_duplicate=False))
+    firsts = {id(p): name for name, p in twin.named_parameters()}  # of tensors in several places, the first of them
+    names = {id(module): name for name, module in twin.named_modules()}  # and of modules
     order: dict[str, None] = {}
     norms: Counter[str] = Counter()
 
@@ -202,24 +240,24 @@ def _pass(net: nn.Module, example: Example) -> Costs:
         if isinstance(module, nn.GroupNorm | nn.LayerNorm) and module.weight is not None:
             norms[f"{name}.weight"] += given[0].numel() // module.weight.numel()
 
-    hooks = [module.register_forward_pre_hook(partial(ran, name)) for name, module in modules.items() if name]
+    for name, module in twin.named_modules():
+        if name:
+            module.register_forward_pre_hook(partial(ran, name))  # the copy goes with them
     counter = FlopCounterMode(display=False, depth=None)  # type: ignore[arg-type]
     with torch.no_grad(), counter:
         twin(**inputs)
-    for hook in hooks:
-        hook.remove()
-    uses: dict[str, int] = {}
+    uses: Counter[str] = Counter()
     attention: Counter[str] = Counter()
     for path, ops in counter.get_flop_counts().items():
-        name = path.removeprefix(type(twin).__name__ + ".")
-        module = modules.get(name)
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            uses[f"{name}.weight"] = sum(ops.values()) // 2 // module.weight.numel()
-            while name := name.rpartition(".")[0]:  # what is around it counts it, too
-                attention[name] -= products(ops)
-        elif name and module is not None:
-            attention[name] += products(ops)
+        path = path.removeprefix(type(twin).__name__ + ".")
+        module = modules.get(path)
+        if isinstance(module, LAYERS):
+            uses[firsts[id(module.weight)]] += sum(ops.values()) // 2 // module.weight.numel()
+            while path := path.rpartition(".")[0]:  # what is around it counts it, too
+                attention[names[id(modules[path])]] -= products(ops)
+        elif path and module is not None:
+            attention[names[id(module)]] += products(ops)
     attention = +attention  # those above zero
     innermost = {name: macs for name, macs in attention.items()
                  if not any(other.startswith(name + ".") for other in attention)}
-    return Costs(shapes, uses, innermost, tuple(order), known=True, norms=norms)
+    return Costs(shapes_of(net), dict(uses), innermost, tuple(order), known=True, norms=norms)

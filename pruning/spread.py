@@ -102,7 +102,7 @@ class Asked:
             Refused: every layer is protected, or MACs are asked for and not known.
         """
         if recipe.of == "macs" and not catalog.costs.known:
-            raise Refused("MACs are not counted for this class of network.", "Ask for a share of params or units.")
+            raise Refused(catalog.costs.why, "Ask for a share of params or units.")
         rooms = [room for site in free_sites(catalog, recipe) if (room := Room.of(site, recipe, catalog)).worth]
         own = [ratio_of(room.site, recipe) for room in rooms]
         fixed = [Share([room], room.site.units * room.worth * ratio) for room, ratio in zip(rooms, own, strict=True)

@@ -3,7 +3,6 @@
 The plan gives the shapes; the tensors come from the files, every key and shape checked, and nothing is pruned again.
 """
 
-import copy
 import errno
 import os
 import re
@@ -20,9 +19,10 @@ from torch import nn
 from pruning import folders, masks, planfile
 from pruning.accounting import written_as
 from pruning.blank import cut, module
+from pruning.copies import around, copied
 from pruning.errors import Refused
 from pruning.spread import kept_pattern
-from pruning.subject import DENOISERS, log, module_at, parts_of, plan_of, with_plan
+from pruning.subject import DENOISERS, log, module_at, parts_of, plain, plan_of, with_plan
 from pruning.types import Plan
 from pruning.units.catalog import find
 
@@ -153,19 +153,24 @@ def free(folder: str | Path) -> Path:
     return folder
 
 
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(tensor.detach().half(), False)
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
 def halved(pipe: Any) -> Any:
     """The pipeline in float16 when nothing is lost by that, else as it is; the given one is not changed."""
+    pipe = plain(pipe)
     if written_as(pipe) != torch.float16:
         log.info("saved in the type in memory: some values do not survive float16")
         return pipe
     half = {}
     for name, part in parts_of(pipe).items():
-        memo: dict[int, Any] = {id(t): nn.Parameter(t.detach().half(), False) for t in part.parameters()}
-        memo |= {id(t): t.half() if t.is_floating_point() else t for t in part.buffers()}
-        half[name] = copy.deepcopy(part, memo)
+        half[name] = copied(part, _half)
     if "" in half:
         return half[""]
-    twin = copy.copy(pipe)
+    twin = around(pipe)
     for name, part in half.items():
         setattr(twin, name, part)
     return twin

@@ -3,7 +3,6 @@
 Class names of pipelines and components stand here and in the tables of ``units``.
 """
 
-import copy
 import hashlib
 import logging
 import weakref
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pruning.copies import around, copied, unwrapped
 from pruning.costs import Example, side_of, tokens_of
 from pruning.errors import Refused
 from pruning.types import Plan
@@ -33,17 +33,28 @@ def components(pipe: Any) -> list[str]:
 
 
 def parts_of(pipe: Any) -> dict[str, nn.Module]:
-    """The networks of a pipeline by name; a bare model is its own only part, called ``""``."""
+    """The networks of a pipeline by name, without wrappers; a bare model is its own only part, called ``""``."""
     if isinstance(pipe, nn.Module):
-        return {"": pipe}
-    return {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+        return {"": unwrapped(pipe)}
+    return {name: unwrapped(part) for name, part in pipe.components.items() if isinstance(part, nn.Module)}
 
 
 def module_at(pipe: Any, path: str) -> Any:
-    """The module at an attribute path such as ``vae.decoder``, or None."""
+    """The module at an attribute path such as ``vae.decoder``, without wrappers, or None."""
     for part in path.split(".") if path else ():
-        pipe = getattr(pipe, part, None)
-    return pipe
+        pipe = getattr(unwrapped(pipe), part, None)
+    return unwrapped(pipe)
+
+
+def plain(pipe: Any) -> Any:
+    """A pipeline or model whose networks stand in no wrapper: the given one, or a copy that shares all of them."""
+    if isinstance(pipe, nn.Module):
+        return unwrapped(pipe)
+    wrapped = {name: net for name, net in parts_of(pipe).items() if net is not getattr(pipe, name)}
+    twin = around(pipe) if wrapped else pipe
+    for name, net in wrapped.items():
+        setattr(twin, name, net)
+    return twin
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +77,10 @@ class Subject:
         if not self.component:
             return net
         root, *rest = self.component.split(".")
-        pipe = copy.copy(self.pipe)
+        pipe = around(self.pipe)
         top = net
         if rest:  # a part of a component: the parts around it are shared, the shell is new
-            top = shell(getattr(self.pipe, root))
+            top = shell(module_at(self.pipe, root))
             inner = top
             for part in rest[:-1]:
                 inner = getattr(inner, part)
@@ -78,30 +89,13 @@ class Subject:
         return pipe
 
 
-PLAIN = (bool, int, float, str, type(None), torch.dtype)
-
-
 def shell(net: nn.Module) -> nn.Module:
-    """A copy of a module that shares every tensor with it, so that replacing a part leaves the old one be."""
-    return _twin(net, {id(t): t for t in (*net.parameters(), *net.buffers())})
+    """A copy of a module that shares every tensor with it, so that replacing a part leaves the old one be.
 
-
-def _twin(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """What ``copy.deepcopy`` gives, in a third of its time: it asks thousands of plain values how to copy each."""
-    if id(module) in memo:
-        return memo[id(module)]
-    if any(own in vars(kind) for kind in type(module).__mro__ if kind not in (nn.Module, object) for own in (
-            "__deepcopy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")):
-        return copy.deepcopy(module, memo)
-    twin = memo[id(module)] = type(module).__new__(type(module))
-    for key, value in vars(module).items():
-        if key == "_modules":
-            vars(twin)[key] = {name: None if part is None else _twin(part, memo) for name, part in value.items()}
-        elif isinstance(value, dict | set) and not value:
-            vars(twin)[key] = type(value)()
-        else:
-            vars(twin)[key] = value if type(value) in PLAIN else copy.deepcopy(value, memo)
-    return twin
+    Raises:
+        Refused: a copy would run the dense network, or cannot be made.
+    """
+    return copied(net, lambda tensor: tensor)
 
 
 def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:
@@ -110,18 +104,32 @@ def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:
     Raises:
         Refused: the pipeline has no such component.
     """
-    names = components(pipe)
+    pipe, names = unwrapped(pipe), components(pipe)
     name = component if component is not None else next((n for n in names if n in (*DENOISERS, "")), None)
     if name is None or name not in names:
-        there = ", ".join(names) or "none"
-        raise Refused(f"{type(pipe).__name__} has no component {component!r} that can be pruned.",
-                      f"It has: {there}.")
+        raise _without(pipe, names, component)
     return Subject(pipe, name, module_at(pipe, name), example(pipe), seed)
+
+
+def _without(pipe: Any, names: list[str], component: str | None) -> Refused:
+    """That a pipeline has no such component, and what there is to prune in it."""
+    kind = type(pipe).__name__
+    own = [name for name in parts_of(pipe) if name not in names] if hasattr(pipe, "components") else []
+    if component is None:
+        denoisers = [name for name in DENOISERS if getattr(pipe, name, None) is not None]
+        message = (f"The {denoisers[0]} of {kind} is a {type(getattr(pipe, denoisers[0])).__name__}, which is not a "
+                   "torch module." if denoisers else f"{kind} has no denoiser (unet or transformer).")
+    else:
+        message = f"{kind} has no component {component!r} that can be pruned."
+    choices = [f"Name another component: {', '.join(names)}."] if any(names) else []
+    if own and names != [""]:
+        choices.append(f"Give one of its networks by itself, such as pipe.{own[0]}.")
+    return Refused(message, " ".join(choices) or "Give a pipeline of diffusers, or one of its networks.")
 
 
 def example(pipe: Any) -> Example:
     """The input at which a component is counted: the model's own size and its longest usual prompt."""
-    parts = [pipe] if isinstance(pipe, nn.Module) else [getattr(pipe, name, None) for name in DENOISERS]
+    parts = [unwrapped(pipe)] if isinstance(pipe, nn.Module) else [module_at(pipe, name) for name in DENOISERS]
     denoiser = next((part for part in parts if part is not None), None)
     readers = (getattr(pipe, name, None) for name in TOKENIZERS)
     longest = next((reader.model_max_length for reader in readers if reader is not None), None)
@@ -168,12 +176,13 @@ def remember(pipe: Any, source: str) -> Any:
 
 def source_of(pipe: Any) -> str:
     """Where a pipeline came from, as far as it is known."""
+    pipe = unwrapped(pipe)
     return getattr(pipe, "prunescope_source", "") or str(getattr(getattr(pipe, "config", None), "_name_or_path", ""))
 
 
 def plan_of(pipe: Any) -> Plan | None:
     """The plan that a pipeline has gone through."""
-    return getattr(pipe, "prunescope_plan", None)
+    return getattr(unwrapped(pipe), "prunescope_plan", None)
 
 
 def with_plan(pipe: Any, plan: Plan) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning import masks, repair
+from pruning import copies, masks, repair
 from pruning.criteria import METHODS
 from pruning.errors import Later, Refused
 from pruning.scores import streamed
@@ -45,6 +45,7 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
             raise Refused("masked=True shows one width step only: the next step's indices count the smaller layers.",
                           "Apply the plan without masked.")
         looked_at = subject(pipe, step.recipe.component, step.recipe.seed)
+        copies.check(looked_at.net, looked_at.label)
         check(step, looked_at.net)
         net = carried_out(looked_at, step, masked)
         carried.append(step)
@@ -60,9 +61,10 @@ def _adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[
     """Adjust what stays in a new module; the step that says so."""
     prints = fingerprint(net)
     found = yield from repair.adjusting(looked_at, net, step)
+    places = places_of(net)
     for site in find(net, step.recipe.units):
         if site.name in found and (weight := found[site.name].weight) is not None:
-            put(net, site.tensor, weight)
+            put(places, site.tensor, weight)
     errors = {name: [layer.before, layer.after] for name, layer in found.items()}
     return PlanStep(replace(step.recipe, update=False), *prints, Decision("recovered", errors))
 
@@ -132,8 +134,9 @@ def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
     if step.decision.kind == "keep":
         (mask_units if masked else slice_units)(net, kept_units(net, step))
         return net
+    places = places_of(net)
     for site, keep in kept_masks(looked_at, step, list(step.decision.sites)):
-        put(net, site.tensor, zeroed(net.get_parameter(site.tensor).detach(), keep))
+        put(places, site.tensor, zeroed(net.get_parameter(site.tensor).detach(), keep))
     return net
 
 
@@ -168,11 +171,26 @@ def kept_masks(looked_at: Subject, step: PlanStep, names: Sequence[str]) -> Iter
                               lambda site: net.get_parameter(site.tensor).shape)
 
 
-def put(net: nn.Module, tensor: str, value: Tensor) -> None:
-    """Replace one parameter; whoever shares the old one keeps it."""
-    owner, _, name = tensor.rpartition(".")
-    old = net.get_parameter(tensor)
-    setattr(net.get_submodule(owner), name, nn.Parameter(value, requires_grad=old.requires_grad))
+Places = Mapping[str, list[tuple[nn.Module, str]]]  # a parameter's first name -> all that it is a parameter of
+
+
+def places_of(net: nn.Module) -> Places:
+    """Where each parameter stands: the modules that have it, and what they call it."""
+    firsts = {id(p): name for name, p in net.named_parameters()}
+    found: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in firsts.values()}
+    for module in net.modules():
+        for key, tensor in module._parameters.items():
+            if tensor is not None:
+                found[firsts[id(tensor)]].append((module, key))
+    return found
+
+
+def put(places: Places, tensor: str, value: Tensor) -> None:
+    """Replace one parameter wherever it stands in a network; whoever shares the old one elsewhere keeps it."""
+    (first, key), *_ = places[tensor]
+    new = nn.Parameter(value, requires_grad=first.get_parameter(key).requires_grad)
+    for module, key in places[tensor]:
+        setattr(module, key, new)
 
 
 def slice_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
@@ -194,11 +212,12 @@ def slice_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
 def mask_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
     """Same shapes, zeros where units are removed; norms and attention work as those of the smaller model do."""
     norms: dict[str, Tensor] = {}
+    places = places_of(net)
     for (tensor, axis), stay in staying(dict(net.named_parameters()), kept).items():
         old = net.get_parameter(tensor).detach()
         keep = torch.zeros(old.shape[axis], dtype=torch.bool).index_fill_(0, stay, True)
         gone = (~keep).nonzero().flatten().to(old.device)
-        put(net, tensor, old.index_fill(axis, gone, 0))
+        put(places, tensor, old.index_fill(axis, gone, 0))
         norms.setdefault(tensor.rpartition(".")[0], stay.to(old.device))
     for name, stay in norms.items():
         norm = over_kept(net.get_submodule(name), stay)
@@ -207,7 +226,7 @@ def mask_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
             setattr(net.get_submodule(owner), last, norm)
     for site, units in kept.items():
         for tensor in attended(net, site):
-            put(net, tensor, net.get_parameter(tensor).detach() * (site.units / len(units)) ** 0.5)
+            put(places, tensor, net.get_parameter(tensor).detach() * (site.units / len(units)) ** 0.5)
 
 
 def staying(tensors: Mapping[str, Tensor], kept: Mapping[Site, Tensor]) -> dict[tuple[str, int], Tensor]:

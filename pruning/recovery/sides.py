@@ -1,6 +1,5 @@
 """Student and teacher of a recovery: who can be, what of the student has to stay, and the pipeline that comes of it."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning import samples
+from pruning.copies import copied
 from pruning.errors import Refused
 from pruning.recovery.options import Recovery, many
 from pruning.recovery.training import Training
@@ -104,11 +104,11 @@ def masked(learner: Subject) -> list[str]:
 
 def remade(source: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
     """A module with other values, in the types of the old ones; buffers are shared."""
-    memo: dict[int, Any] = {id(buffer): buffer for buffer in source.buffers()}
+    new: dict[int, Tensor] = {}
     for name, old in source.named_parameters():
         value = torch.empty_like(old, requires_grad=False).copy_(values[name]) if name in values else old.detach()
-        memo[id(old)] = nn.Parameter(value, requires_grad=old.requires_grad)
-    return copy.deepcopy(source, memo)
+        new[id(old)] = nn.Parameter(value, requires_grad=old.requires_grad)
+    return copied(source, lambda tensor: new.get(id(tensor), tensor))
 
 
 def recovered(learner: Subject, net: nn.Module, options: Recovery, state: Training, after: float, on: str) -> Any:

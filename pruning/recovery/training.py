@@ -1,6 +1,5 @@
 """A recovery under way, as far as it has come: everything that going on takes, in memory or in a file."""
 
-import copy
 import json
 import os
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pruning.copies import copied
 from pruning.errors import Refused
 from pruning.subject import log
 
@@ -66,8 +66,8 @@ class Training:
         fresh = {part: {name: self._start(part, name, old) for name, old in trained.items()} for part in SETS}
         for part, tensors in fresh.items():  # in the module's order, which sums over all gradients follow
             setattr(self, part, tensors)
-        memo = {id(source.get_parameter(name)): nn.Parameter(tensor) for name, tensor in self.weights.items()}
-        return copy.deepcopy(source, memo)
+        own = {id(source.get_parameter(name)): nn.Parameter(tensor) for name, tensor in self.weights.items()}
+        return copied(source, lambda tensor: own[id(tensor)] if id(tensor) in own else _apart(tensor))
 
     def _start(self, part: str, name: str, old: Tensor) -> Tensor:
         out = torch.empty_like(old, dtype=torch.float32)  # in its memory format
@@ -120,6 +120,12 @@ class Training:
             raise Refused(f"{file} is no state of a recovery, or is not whole.",
                           "Take it away to begin anew, or give another.") from error
         return found
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """A tensor's own copy."""
+    twin = tensor.detach().clone()
+    return nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
 
 
 def _differs(what: str, before: Any, now: Any) -> str:

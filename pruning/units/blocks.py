@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from pruning.units.circuit import Circuit, Unknown, Wire
+from pruning.units.head import run_by
 
 Walk = Callable[..., Wire]
 
@@ -50,6 +51,8 @@ def attention(circuit: Circuit, name: str, layer: Any, given: Wire, time: Wire =
     if any(getattr(layer, part, None) is not None for part in extra) or not all(
             isinstance(part, nn.Linear) for part in parts.values()):
         raise Unknown(f"its {type(layer).__name__} with more than queries, keys and values")
+    if run_by(layer):
+        raise Unknown(f"its {type(layer).__name__} run by {type(getattr(layer, 'processor', None)).__name__}")
     if layer.group_norm is not None:
         circuit.normed(given, f"{name}.group_norm")
     circuit.read(given, f"{name}.to_q", *([] if layer.is_cross_attention else [f"{name}.to_k", f"{name}.to_v"]))

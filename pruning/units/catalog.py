@@ -10,7 +10,7 @@ from torch import nn
 from pruning.costs import Costs, Example, trace
 from pruning.errors import Refused
 from pruning.units import channel, head, neuron, stream, weight
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import WEIGHTS, Found, Site, by_itself, standings
 
 Finder = Callable[[nn.Module], Iterator[Site]]
 FINDERS: dict[str, Finder] = {
@@ -18,6 +18,8 @@ FINDERS: dict[str, Finder] = {
     "channel": lambda net: chain(channel.sites(net), stream.sites(net)),
 }
 WIDTH: tuple[Finder, ...] = (head.sites, neuron.sites, channel.sites)  # of the inner dimensions
+LOOKED: dict[str, Callable[[nn.Module], Found]] = {
+    "head": head.looked, "neuron": neuron.looked, "channel": channel.looked}
 NOUNS = {"weight": "weights", "nm": "weights", "head": "attention heads", "neuron": "feed-forward neurons",
          "channel": "channels", "width": "heads, neurons or channels"}
 
@@ -62,12 +64,25 @@ def why_not(net: nn.Module, units: str, component: str) -> str | None:
     """Why a component has no units of a kind, in a sentence; None when it has."""
     if any(True for _ in find(net, units)):
         return None
+    stays = list(dict.fromkeys(left_out(net, units).values()))
     reason = f"it has no {NOUNS[units]} that Prunescope knows"
-    if units == "head" and any("Attention" in type(m).__name__ for m in net.modules()):
-        reason = "its attention has a single head"
-    elif units == "channel":
+    if units == "channel":
         reason = stream.why_not(net) or reason
+    elif stays:
+        reason = "; ".join(stays)
     return f"{component} cannot lose {NOUNS[units]}: {reason}."
+
+
+def left_out(net: nn.Module, units: str) -> dict[str, str]:
+    """The layers that have units of a kind and keep them all, and why each does."""
+    counts, out = standings(net), dict[str, str]()
+    for kind in LOOKED if units == "width" else (units,):
+        for name, found in LOOKED[kind](net) if kind in LOOKED else ():
+            if isinstance(found, str):
+                out[name] = found
+            elif not by_itself(found, counts):
+                out[name] = "it shares a tensor with other layers"
+    return out
 
 
 def find(net: nn.Module, units: str) -> Iterator[Site]:
@@ -75,8 +90,9 @@ def find(net: nn.Module, units: str) -> Iterator[Site]:
     if units != "width" and units not in FINDERS:
         raise Refused(f"Units {units!r} are not part of this version.",
                       f"There are {', '.join([*FINDERS, 'width'])}.")
+    counts = {} if units in WEIGHTS else standings(net)
     for finder in WIDTH if units == "width" else (FINDERS[units],):
-        yield from finder(net)
+        yield from (site for site in finder(net) if by_itself(site, counts))
 
 
 def catalog(net: nn.Module, units: str, example: Example, component: str = "This model") -> Catalog:

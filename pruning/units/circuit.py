@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from pruning.units.site import Member, Site
+from pruning.units.site import LAYERS, Member, Site
 
 Wire = tuple["Strand", ...]  # what runs between two layers: strands side by side, several after a concatenation
 ENDS = ("conv_in", "conv_out")  # they follow their stream, whoever protects them: their other axis is not for pruning
@@ -53,7 +53,7 @@ class Circuit:
         name = f"{inside}#channels" if inside else f"{layers[0]}#stream"
         strand = Strand(0, "channel" if inside else "stream", name)
         for layer in layers:
-            part = self.parts[layer]
+            part = self._layer(layer)
             axis = 1 if isinstance(part, nn.Embedding) else 0
             strand.width = part.weight.shape[axis]
             strand.members.append(Member(f"{layer}.weight", axis))
@@ -65,11 +65,24 @@ class Circuit:
     def read(self, wire: Wire, *layers: str) -> None:
         """Layers are given a wire."""
         for layer in layers:
+            self._layer(layer)
             self._along(wire, f"{layer}.weight", 1)
+
+    def _layer(self, name: str) -> Any:
+        """A layer whose channels run along the axes of its weight.
+
+        Raises:
+            Unknown: it is none.
+        """
+        part = self.parts.get(name)
+        if not isinstance(part, (*LAYERS, nn.Embedding)) or getattr(part, "groups", 1) > 1:
+            raise Unknown(f"its {name.rpartition('.')[2]}, a {type(part).__name__}" if part is not None else
+                          f"its {name.rpartition('.')[0]} without {name.rpartition('.')[2]}")
+        return part
 
     def normed(self, wire: Wire, name: str) -> None:
         """A norm is over a wire; each of its groups must lose equally many channels of every strand."""
-        norm = self.parts[name]
+        norm = self.parts.get(name)
         if not isinstance(norm, nn.GroupNorm | nn.LayerNorm) or norm.weight is None:
             raise Unknown(f"its {type(norm).__name__}")
         for tensor in (f"{name}.weight", *([f"{name}.bias"] if norm.bias is not None else [])):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 WEIGHTS = ("weight", "nm")
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PIECE = 1 << 18  # weights that are looked at together: 1 MB of float32, which stays in the cache
 
 
@@ -104,6 +105,9 @@ class Site:
         return total / owned
 
 
+Found = Iterator[tuple[str, Site | str]]  # a layer's name, and its site or why it has none
+
+
 def ranges(kept: Sequence[int]) -> list[list[int]]:
     """Sorted indices as half-open ranges: [0, 1, 2, 5] is [[0, 3], [5, 6]]."""
     out: list[list[int]] = []
@@ -125,3 +129,22 @@ def named(net: nn.Module, classes: tuple[str, ...]) -> Iterator[tuple[str, Any]]
     for name, module in net.named_modules():
         if any(kind.__name__ in classes for kind in type(module).__mro__):
             yield name, module
+
+
+def standings(net: nn.Module) -> dict[str, int]:
+    """How often each module and parameter stands in a network, by all of its names; those that stand once are left out."""
+    counts: dict[str, int] = {}
+    for every in (net.named_modules(remove_duplicate=False), net.named_parameters(remove_duplicate=False)):
+        names: dict[int, list[str]] = {}
+        for name, part in every:
+            names.setdefault(id(part), []).append(name)
+        counts |= {name: len(all_) for all_ in names.values() if len(all_) > 1 for name in all_}
+    return counts
+
+
+def by_itself(site: Site, counts: dict[str, int]) -> bool:
+    """Whether a width site shares no tensor with other layers; ``counts`` are a network's ``standings``.
+
+    A block that stands in several places is cut in all of them at once, so it may share its tensors with itself.
+    """
+    return all(counts.get(member.tensor, 1) == counts.get(site.module, 1) for member in site.members)

@@ -22,7 +22,7 @@ from torch import nn
 
 from pruning.units.blocks import walk
 from pruning.units.circuit import Circuit, Unknown, Wire
-from pruning.units.site import Site
+from pruning.units.site import Site, standings
 
 
 def sites(net: nn.Module) -> Iterator[Site]:
@@ -53,11 +53,15 @@ def drawn(net: nn.Module) -> Circuit:
         tokens = any(word in type(module).__name__ for module in net.modules() for word in ("Transformer", "CLIP"))
         raise Unknown("every block adds to one stream of tokens, which stays whole; heads and neurons can go"
                       if tokens else f"{type(net).__name__} is not a class that Prunescope can follow")
+    if twice := next(iter(standings(net)), None):
+        raise Unknown(f"{twice} stands in several places, so its channels are those of several streams")
     circuit = Circuit(net)
     try:
         follow(circuit, net)
     except Unknown as missing:
         raise Unknown(f"{missing} is not one that Prunescope can follow") from None
+    except (AttributeError, IndexError) as built:  # classes have names of diffusers', and are others
+        raise Unknown(f"it is built otherwise than a {type(net).__name__} of diffusers ({built})") from None
     return circuit
 
 

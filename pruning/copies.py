@@ -161,6 +161,11 @@ def replaces(owner: Any, key: str, value: Any) -> bool:
     return callable(value) and not isinstance(value, nn.Module) and callable(getattr(type(owner), key, None))
 
 
+def _stands_in(module: nn.Module, key: str, value: Any) -> bool:
+    """Whether something is there for running only: hooks of accelerate and diffusers, methods that were replaced."""
+    return key in ("_hf_hook", "_old_forward", "_diffusers_hook") or replaces(module, key, value)
+
+
 def method_of(owner: Any, value: Any) -> Callable[..., Any] | None:
     """The plain function of a method that is bound to its owner, compiled or not; None for what is bound elsewhere."""
     value = _plain(value)
@@ -244,18 +249,22 @@ def _names(code: types.CodeType) -> Iterator[str]:
 # Copies.
 
 
-def copied(net: nn.Module, tensor: Callable[[Tensor], Tensor], hooks: bool = True) -> nn.Module:
+def copied(net: nn.Module, tensor: Callable[[Tensor], Tensor], hooks: bool = True, runs: bool = True) -> nn.Module:
     """A copy of a network with what ``tensor`` makes of each of its tensors; without ``hooks``, nobody listens to it.
+
+    One that never ``runs``, but is only written, leaves out whatever stands in for its methods.
 
     Raises:
         Refused: a copy would run the dense network, or cannot be made.
     """
-    check(net)
+    if runs:
+        check(net)
     memo: dict[int, Any] = {id(t): tensor(t) for t in (*net.parameters(), *net.buffers())}
-    return _twin(net, memo, tensor, hooks)
+    return _twin(net, memo, tensor, hooks, runs)
 
 
-def _twin(module: nn.Module, memo: dict[int, Any], tensor: Callable[[Tensor], Tensor], hooks: bool) -> nn.Module:
+def _twin(module: nn.Module, memo: dict[int, Any], tensor: Callable[[Tensor], Tensor], hooks: bool,
+          runs: bool) -> nn.Module:
     """What ``copy.deepcopy`` gives, in a third of its time: it asks thousands of plain values how to copy each."""
     if id(module) in memo:
         return memo[id(module)]
@@ -265,7 +274,7 @@ def _twin(module: nn.Module, memo: dict[int, Any], tensor: Callable[[Tensor], Te
     twin = memo[id(module)] = type(module).__new__(type(module))
     for key, value in vars(module).items():
         if key == "_modules":
-            vars(twin)[key] = {name: None if part is None else _twin(part, memo, tensor, hooks)
+            vars(twin)[key] = {name: None if part is None else _twin(part, memo, tensor, hooks, runs)
                                for name, part in value.items()}
         elif key in ("_parameters", "_buffers"):
             vars(twin)[key] = {name: t if t is None else memo[id(t)] for name, t in value.items()}
@@ -274,7 +283,7 @@ def _twin(module: nn.Module, memo: dict[int, Any], tensor: Callable[[Tensor], Te
             vars(twin)[key] = type(value)(kept)
         elif isinstance(value, dict | set | list) and not value:
             vars(twin)[key] = type(value)()
-        elif key != "_compiled_call_impl":
+        elif key != "_compiled_call_impl" and (runs or not _stands_in(module, key, value)):
             _carry(module, twin, key, value, memo, tensor)
     return twin
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pruning import canvas
 from pruning.errors import Refused
-from pruning.subject import fingerprint, subject
+from pruning.subject import fingerprint, log, subject
 from pruning.types import Shot
 
 SAMPLERS = {"ddim": "DDIMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
@@ -156,8 +156,20 @@ def draw_pair(dense: Any, pruned: Any, shot: Shot) -> Iterator[Event]:
     for index in range(len(runs[0].scheduler.timesteps)):
         for run in runs if index % 2 == 0 else runs[::-1]:
             yield run.step(index)
+    drawn = []
     for run in runs:
-        yield run.finish()
+        drawn.append(run.finish())
+        yield drawn[-1]
+    if unmoved(*drawn):
+        log.warning("The pruned model drew bit for bit what the dense one did, though weights that were not zero are "
+                    "gone. That is suspicious: see that nothing goes on with the dense model.")
+
+
+def unmoved(dense: Drawn, pruned: Drawn) -> bool:
+    """Whether weights that were not zero went, and nothing of what is drawn changed for it."""
+    full, left = (side.origin.params - side.origin.zeros for side in (dense, pruned))
+    return left < full and torch.equal(dense.latents, pruned.latents) and all(
+        one.tobytes() == other.tobytes() for one, other in zip(dense.images, pruned.images, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from pruning.criteria import METHODS
 from pruning.errors import Later, Refused
 from pruning.registry import knobs
 from pruning.room import MULTIPLES, ROUNDINGS
-from pruning.scores import Scores, collecting
+from pruning.scores import Scores, check_finite, collecting
 from pruning.spread import OF, SPREADS, decide, parse_pattern
-from pruning.subject import Subject, fingerprint, plan_of, source_of, subject
+from pruning.subject import Subject, fingerprint, log, plan_of, source_of, subject
 from pruning.types import DEFAULT_PROTECT, UNITS, Calibration, Decision, Plan, PlanStep, Recipe
-from pruning.units.catalog import FINDERS, catalog, find
+from pruning.units.catalog import FINDERS, catalog, find, left_out
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked
 
@@ -79,7 +79,6 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     if units == "nm" and (of != "units" or spread == "sensitivity" or most < 1):
         raise Refused("N:M removes the same share everywhere.", "Leave of, spread and most as they are.")
     looked_at = subject(pipe, component, seed)
-    copies.check(looked_at.net, looked_at.label)
     protect, only = globs(protect, "protect"), globs(only, "only")
     fitting(looked_at, {"overrides": globs(own, "overrides"), "only": only,
                         "protect": tuple(glob for glob in protect if glob not in DEFAULT_PROTECT)})
@@ -169,6 +168,7 @@ def pattern_ratio(pattern: str, ratio: float | None) -> float:
 def scoring(pipe: Any, recipe: Recipe) -> Generator[Looked, None, Scores]:
     """Scores for a recipe; they do not depend on its ratio, spread or protection. Closing stops the work."""
     looked_at: Subject = subject(pipe, recipe.component, recipe.seed)
+    copies.check(looked_at.net, looked_at.label)
     absent = [name for name, tensor in looked_at.net.named_parameters() if tensor.device.type == "meta"]
     if absent and len(absent) < len(list(looked_at.net.parameters())):
         raise Refused(f"{looked_at.label} lacks some of its weights: {absent[0]} has a shape and no values.",
@@ -177,6 +177,8 @@ def scoring(pipe: Any, recipe: Recipe) -> Generator[Looked, None, Scores]:
         raise Refused(f"{looked_at.label} has shapes and no weights, so there is nothing to score.",
                       'Load it with weights="random", or with trained ones.')
     sites = catalog(looked_at.net, recipe.units, looked_at.example, looked_at.label)
+    for reason, layers in left_out(looked_at.net, recipe.units).items():
+        log.info("%s keeps all of its units: %s (%d of such layers)", layers[0], reason, len(layers))
     criterion = METHODS.make(recipe.method, dict(recipe.options))
     return (yield from collecting(looked_at, sites, criterion, shown(criterion, recipe)))
 
@@ -192,7 +194,7 @@ def resolving(pipe: Any, recipe: Recipe, scores: Scores) -> Generator[Looked, No
     A spread by sensitivity is measured now, and written down as a ratio for each layer.
 
     Raises:
-        Refused: the scores are of another model or component, or the ratio cannot be.
+        Refused: the scores are of another model or component, or not finite; or the ratio cannot be.
     """
     looked_at = subject(pipe, recipe.component, recipe.seed)
     check(looked_at, recipe, scores)
@@ -211,6 +213,8 @@ def check(looked_at: Subject, recipe: Recipe, scores: Scores) -> None:
     net = looked_at.net
     if scores.subject.net is not net and fingerprint(scores.subject.net) != fingerprint(net):
         raise Refused("These scores were taken on another model or component.", "Score this one.")
+    for name, site in scores.catalog.sites.items():
+        check_finite(net, site, scores.values.get(name), scores.sketches.get(name))
     if recipe.units != scores.catalog.units:
         raise Refused(f"These scores are of {scores.catalog.units}, not of {recipe.units}.", "Score those units.")
     criterion = METHODS.make(recipe.method, dict(recipe.options))

@@ -4,23 +4,26 @@ The bits of a non-negative float32, read as an integer, have the order of the fl
 their upper half is a bin of a histogram that needs no range to be chosen.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pruning.errors import Refused
 from pruning.subject import Subject
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
 from pruning.work import Looked
 
+MEND = "Load the model again, or find the merge or training that broke it."
 T = TypeVar("T")
 LOW = 15  # bits of a key below the bin
 BINS = 1 << (31 - LOW)
+FINITE = 0x7F800000 >> LOW  # the bin from which on keys are of infinity and of NaN
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,12 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
     """Run a criterion over a catalog, keeping sketches of the large sites and values of the small ones.
 
     Closing the generator stops the work.
+
+    Raises:
+        Refused: a weight, or a score, is NaN or infinite; the sentence names its layer.
     """
+    check_weights(subject.net, seen={site.tensor for site in catalog if site.kind in WEIGHTS}
+                  if getattr(criterion, "reads", "") == "weights" else set())
     sketches, values, profiles, curve = {}, {}, {}, None
     for name, events in groupby(criterion(subject, catalog, calibration), _whose):
         if name is None:
@@ -191,8 +199,43 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
                 profiles[name] = scored.profile
         if name not in values:
             sketches[name] = Sketch.trimmed(counts)
+        check_finite(subject.net, catalog.sites[name], values.get(name), sketches.get(name))
         yield Looked(len(sketches) + len(values), len(catalog.sites), "scoring")
     return Scores(subject, catalog, criterion, sketches, values, calibration, profiles, curve)
+
+
+def check_weights(net: nn.Module, seen: Collection[str] = ()) -> None:
+    """Refuse a network with a weight that is NaN or infinite; those ``seen`` elsewhere are not looked at.
+
+    Raises:
+        Refused: the sentence names the tensor.
+    """
+    for name, tensor in net.named_parameters():
+        if name not in seen and not finite(tensor.detach()):
+            raise Refused(f"{name} has values that are NaN or infinite, so this model cannot draw anything.", MEND)
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite. A sum says so in one pass, unless it grows too large itself."""
+    return not tensor.is_floating_point() or bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(
+        tensor.isfinite().all())
+
+
+def check_finite(net: nn.Module, site: Site, values: Tensor | None, sketch: Sketch | None) -> None:
+    """Refuse scores of one site that are NaN, infinite or below zero: those of units, or a sketch of weights'.
+
+    Raises:
+        Refused: the sentence names the layer, and says whether its weights are to blame or what it was given.
+    """
+    if (sketch is None or sketch.first + len(sketch.counts) <= FINITE) and (
+            values is None or bool(((values >= 0) & (values < torch.inf)).all())):
+        return
+    for tensor in dict.fromkeys(member.tensor for member in site.members):
+        if not finite(net.get_parameter(tensor).detach()):
+            raise Refused(f"{tensor} has values that are NaN or infinite, so this model cannot draw anything.", MEND)
+    raise Refused(f"The scores of {site.name} are NaN, infinite or below zero, though its weights are not.",
+                  "What it is given may be too large for its type: load the model in float32, or choose other "
+                  "calibration samples.")
 
 
 def _whose(event: Looked | Curve | SiteScores) -> str | None:

@@ -167,7 +167,7 @@ def halved(pipe: Any) -> Any:
         return pipe
     half = {}
     for name, part in parts_of(pipe).items():
-        half[name] = copied(part, _half)
+        half[name] = copied(part, _half, hooks=False, runs=False)
     if "" in half:
         return half[""]
     twin = around(pipe)

@@ -17,13 +17,14 @@ from pruning.units.site import WEIGHTS, noun
 # Down to 0.9 details move (13 to 16 are read); down to 0.7 the subject stays while its shapes fray (9 to 16); at 0.63
 # it dissolves (5). A picture that is as good but another scores low, too: the words say how near, not how beautiful.
 BANDS = ((0.98, "hardly changes"), (0.9, "keeps"), (0.7, "visibly changes"), (-1.0, "breaks"))
+MUCH = 0.01  # of the units; less may go and not move one of the 256 levels that a picture has
 TASKS = {"text_encoder": "encoding the prompt", "vae.decoder": "decoding"}  # the others work in each step
 
 
 def sentence(report: Mapping[str, Any], quality: Mapping[str, Any] | None, component: str = "",
              pattern: str | None = None) -> str:
-    """The headline, and what there is to say of weights that were adjusted."""
-    found = headline(report, quality, component, pattern)
+    """The headline, what is suspicious about it, and what there is to say of weights that were adjusted."""
+    found = headline(report, quality, component, pattern) + _suspicious(report, quality)
     adjusted = report.get("adjusted")  # reports of older versions do not have it
     return f"{found} {adjusted['said']}" if adjusted else found
 
@@ -47,6 +48,14 @@ def headline(report: Mapping[str, Any], quality: Mapping[str, Any] | None, compo
     unread = _unread(quality)
     found = f"{all_of_it} {_picture(quality)}{unread}"
     return f"{found}{',' if unread else ''} and {clock}." if clock else f"{found}. Speed: not measured yet."
+
+
+def _suspicious(report: Mapping[str, Any], quality: Mapping[str, Any] | None) -> str:
+    """That much went and nothing changed: the layers that are left may not be those that draw."""
+    units, prints = report["units"], report["fingerprint"]
+    unmoved = quality is not None and quality["psnr"] is None and prints["dense"] != prints["pruned"]
+    return (" That is suspicious: see that nothing goes on with the dense model (a patch, a cache, compiled code)."
+            if unmoved and units["gone"] >= MUCH * units["total"] else "")
 
 
 def _trained(report: Mapping[str, Any]) -> str:

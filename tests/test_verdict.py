@@ -81,7 +81,6 @@ def test_kinds_that_were_left_alone_are_not_named():
 
 
 @pytest.mark.parametrize(("found", "words"), [
-    (quality(1.0, psnr=None), "leaves the picture exactly as it was (SSIM 1)"),
     (quality(0.9874), "hardly changes the picture (SSIM 0.987)"),
     (quality(0.98), "hardly changes the picture (SSIM 0.98)"),
     (quality(0.9799), "keeps the picture (SSIM 0.98)"),
@@ -90,7 +89,6 @@ def test_kinds_that_were_left_alone_are_not_named():
     (quality(0.6999), "breaks the picture (SSIM 0.7)"),
     (quality(-0.0123), "breaks the picture (SSIM -0.0123)"),
     (quality(0.95, ((1, 1), (1, 1))), "keeps the pictures (mean SSIM 0.95)"),
-    (quality(1.0, (None, None), psnr=None), "leaves the pictures exactly as they were (mean SSIM 1)"),
     (quality(0.6, ((1, 7),)),
      "breaks the picture (SSIM 0.6), which emoji-clip (a proxy) no longer reads as the prompt"),
     (quality(0.6, ((2, 7),)), "breaks the picture (SSIM 0.6)"),  # the dense one was not read as the prompt either
@@ -102,6 +100,15 @@ def test_kinds_that_were_left_alone_are_not_named():
      "emoji-clip (a proxy) no longer reads as the prompt")])
 def test_pictures(found, words):
     assert sentence(report(), found) == f"Removing 30.0 % of the channels {words}. Speed: not measured yet."
+
+
+@pytest.mark.parametrize(("found", "words"), [
+    (quality(1.0, psnr=None), "leaves the picture exactly as it was (SSIM 1)"),
+    (quality(1.0, (None, None), psnr=None), "leaves the pictures exactly as they were (mean SSIM 1)")])
+def test_pictures_that_do_not_change_at_all_are_suspicious_where_much_went(found, words):
+    told = sentence(report(), found)
+    assert told.startswith(f"Removing 30.0 % of the channels {words}. Speed: not measured yet. That is suspicious: ")
+    assert sentence(report(gone=9), found) == f"Removing 0.9 % of the channels {words}. Speed: not measured yet."
 
 
 def test_bands_fall():

@@ -23,6 +23,7 @@ class Magnitude:
     paper: ClassVar = "arXiv:1506.02626"
     units: ClassVar = ("weight", "nm", "head", "neuron", "channel", "width")
     sees: ClassVar = "weights"
+    reads: ClassVar = "weights"  # a score is NaN where its weight is, so that nobody has to look at weights before
     norm: str = knob("l1", "mean of absolute values, or of squares (for single weights both rank alike)",
                      choices=("l1", "l2"))
 

@@ -64,7 +64,7 @@ def why_not(net: nn.Module, units: str, component: str) -> str | None:
     """Why a component has no units of a kind, in a sentence; None when it has."""
     if any(True for _ in find(net, units)):
         return None
-    stays = list(dict.fromkeys(left_out(net, units).values()))
+    stays = left_out(net, units)
     reason = f"it has no {NOUNS[units]} that Prunescope knows"
     if units == "channel":
         reason = stream.why_not(net) or reason
@@ -73,15 +73,15 @@ def why_not(net: nn.Module, units: str, component: str) -> str | None:
     return f"{component} cannot lose {NOUNS[units]}: {reason}."
 
 
-def left_out(net: nn.Module, units: str) -> dict[str, str]:
-    """The layers that have units of a kind and keep them all, and why each does."""
-    counts, out = standings(net), dict[str, str]()
+def left_out(net: nn.Module, units: str) -> dict[str, list[str]]:
+    """Reasons why layers keep all units of a kind, and the layers that do."""
+    counts, out = standings(net), dict[str, list[str]]()
     for kind in LOOKED if units == "width" else (units,):
         for name, found in LOOKED[kind](net) if kind in LOOKED else ():
-            if isinstance(found, str):
-                out[name] = found
-            elif not by_itself(found, counts):
-                out[name] = "it shares a tensor with other layers"
+            if not isinstance(found, str):
+                found = "" if by_itself(found, counts) else "it shares a tensor with other layers"
+            if found:
+                out.setdefault(found, []).append(name)
     return out
 
 

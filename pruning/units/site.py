@@ -132,7 +132,7 @@ def named(net: nn.Module, classes: tuple[str, ...]) -> Iterator[tuple[str, Any]]
 
 
 def standings(net: nn.Module) -> dict[str, int]:
-    """How often each module and parameter stands in a network, by all of its names; those that stand once are left out."""
+    """How often each module and parameter stands in a network, by all its names; those that stand once are left out."""
     counts: dict[str, int] = {}
     for every in (net.named_modules(remove_duplicate=False), net.named_parameters(remove_duplicate=False)):
         names: dict[int, list[str]] = {}

@@ -32,11 +32,8 @@ Obstacle = tuple[str, str]  # what is in the way, in a sentence that begins with
 
 def unwrapped(net: Any) -> Any:
     """The network inside wrappers that only hand calls on, however many; anything else as it is."""
-    while isinstance(net, nn.Module):
-        inner = net._modules.get(WRAPPERS.get(_kind(net, WRAPPERS) or "", ""))
-        if inner is None:
-            return net
-        net = inner
+    while isinstance(net, nn.Module) and (kind := _kind(net, WRAPPERS)):
+        net = getattr(net, WRAPPERS[kind])
     return net
 
 
@@ -64,6 +61,8 @@ def check(net: nn.Module, label: str = "This network") -> None:
 
 def obstacle(module: nn.Module, name: str) -> Obstacle | None:
     """Why one module cannot be copied or pruned as it is."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is TorchScript, whose code cannot be changed.", "Prune the model that it was made from."
     own, tensors, buffers = vars(module), module._parameters, module._buffers
     if "_hf_hook" in own:
         return ("has hooks of accelerate, which move weights or inputs (device_map, CPU offload): a copy would still "
@@ -82,8 +81,7 @@ def obstacle(module: nn.Module, name: str) -> Obstacle | None:
 
 
 def _wrapped(module: nn.Module, name: str) -> Obstacle | None:
-    if isinstance(module, torch.jit.ScriptModule):
-        return "is TorchScript, whose code cannot be changed.", "Prune the model that it was made from."
+    """A network in another, whose layers have names that neither globs nor files have."""
     if name and (kind := _kind(module, WRAPPERS)):
         return (f"is wrapped in {kind}, so that its layers have other names than in the files.",
                 f"Put what is inside ({WRAPPERS[kind]}) in its place first, or compile it in place: module.compile().")

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pruning import copies, masks, samples, sensitivity
+from pruning import masks, samples, sensitivity
 from pruning.criteria import METHODS
 from pruning.errors import Later, Refused
 from pruning.registry import knobs
@@ -79,6 +79,8 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     if units == "nm" and (of != "units" or spread == "sensitivity" or most < 1):
         raise Refused("N:M removes the same share everywhere.", "Leave of, spread and most as they are.")
     looked_at = subject(pipe, component, seed)
+    if units == "channel":
+        looked_at.check_streams()
     protect, only = globs(protect, "protect"), globs(only, "only")
     fitting(looked_at, {"overrides": globs(own, "overrides"), "only": only,
                         "protect": tuple(glob for glob in protect if glob not in DEFAULT_PROTECT)})
@@ -168,7 +170,7 @@ def pattern_ratio(pattern: str, ratio: float | None) -> float:
 def scoring(pipe: Any, recipe: Recipe) -> Generator[Looked, None, Scores]:
     """Scores for a recipe; they do not depend on its ratio, spread or protection. Closing stops the work."""
     looked_at: Subject = subject(pipe, recipe.component, recipe.seed)
-    copies.check(looked_at.net, looked_at.label)
+    looked_at.check_copies()
     absent = [name for name, tensor in looked_at.net.named_parameters() if tensor.device.type == "meta"]
     if absent and len(absent) < len(list(looked_at.net.parameters())):
         raise Refused(f"{looked_at.label} lacks some of its weights: {absent[0]} has a shape and no values.",

@@ -118,8 +118,14 @@ class Pool:
 
 
 def histogram(values: Tensor) -> Tensor:
-    """How many values fall in each of all bins of keys, (BINS,) int64."""
-    return torch.bincount(stored(keys(values)) >> LOW, minlength=BINS).cpu()
+    """How many values fall in each of all bins of keys, (BINS,) int64; those below zero count as not finite."""
+    bins = stored(keys(values)) >> LOW
+    try:
+        return torch.bincount(bins, minlength=BINS).cpu()
+    except RuntimeError:  # looking for them before takes as long as all the rest
+        if not (bins < 0).any():
+            raise
+        return torch.bincount(bins.where(bins >= 0, FINITE), minlength=BINS).cpu()
 
 
 @dataclass(frozen=True, eq=False)

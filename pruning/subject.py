@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruning.copies import around, copied, unwrapped
+from pruning.copies import around, check, copied, unwrapped
 from pruning.costs import Example, side_of, tokens_of
 from pruning.errors import Refused
 from pruning.types import Plan
@@ -21,6 +21,7 @@ log = logging.getLogger("prunescope")
 
 DENOISERS = ("unet", "transformer")
 TOKENIZERS = ("tokenizer_3", "tokenizer_2", "tokenizer")  # the last one reads the whole prompt (T5)
+BESIDE = ("controlnet", "adapter", "brushnet")  # networks whose outputs are added to a denoiser's residual streams
 LABELS = {"unet": "The U-Net", "transformer": "The transformer", "vae.decoder": "The VAE decoder",
           "text_encoder": "The text encoder", "text_encoder_2": "The second text encoder"}
 
@@ -72,6 +73,25 @@ class Subject:
         """The component in words, to begin a sentence."""
         return LABELS.get(self.component, "This model")
 
+    def check_copies(self) -> None:
+        """Refuse a component that no copy can be made of, together with what it is a part of.
+
+        Raises:
+            Refused: with the place, the reason and what to do first.
+        """
+        check(module_at(self.pipe, self.component.partition(".")[0]), self.label)
+
+    def check_streams(self) -> None:
+        """Refuse to cut residual streams that another network of the pipeline adds to at their full width.
+
+        Raises:
+            Refused: there is such a network.
+        """
+        beside = next((name for name in BESIDE if getattr(self.pipe, name, None) is not None), None)
+        if self.component in DENOISERS and beside:
+            raise Refused(f"The {beside} of this pipeline adds to the residual streams of {self.component}, so their "
+                          "channels have to stay.", 'Choose units="width": heads, neurons and channels inside blocks.')
+
     def holding(self, net: nn.Module) -> Any:
         """A new pipeline with another module in this one's place; every other component is shared."""
         if not self.component:
@@ -121,8 +141,8 @@ def _without(pipe: Any, names: list[str], component: str | None) -> Refused:
                    "torch module." if denoisers else f"{kind} has no denoiser (unet or transformer).")
     else:
         message = f"{kind} has no component {component!r} that can be pruned."
-    choices = [f"Name another component: {', '.join(names)}."] if any(names) else []
-    if own and names != [""]:
+    choices = [f"It has: {', '.join(names)}."] if any(names) else []
+    if own and component is None:
         choices.append(f"Give one of its networks by itself, such as pipe.{own[0]}.")
     return Refused(message, " ".join(choices) or "Give a pipeline of diffusers, or one of its networks.")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning import copies, masks, repair
+from pruning import masks, repair
 from pruning.criteria import METHODS
 from pruning.errors import Later, Refused
 from pruning.scores import streamed
@@ -45,8 +45,10 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
             raise Refused("masked=True shows one width step only: the next step's indices count the smaller layers.",
                           "Apply the plan without masked.")
         looked_at = subject(pipe, step.recipe.component, step.recipe.seed)
-        copies.check(looked_at.net, looked_at.label)
+        looked_at.check_copies()
         check(step, looked_at.net)
+        if any(name.endswith("#stream") for name in step.decision.sites):
+            looked_at.check_streams()
         net = carried_out(looked_at, step, masked)
         carried.append(step)
         if step.recipe.update:

@@ -28,7 +28,6 @@ class Lamp:
     paper: ClassVar = "arXiv:2010.07611"
     units: ClassVar = ("weight",)
     sees: ClassVar = "weights"
-    reads: ClassVar = "weights"  # a score is NaN where its weight is, so that nobody has to look at weights before
 
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
         """Score site by site."""

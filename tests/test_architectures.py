@@ -327,7 +327,7 @@ def test_weights_of_unlisted_classes_are_pruned(unlisted, kind, how):
 
 @pytest.mark.parametrize("kind", [k for k in UNLISTED if k not in HEADED], ids=lambda kind: kind.__name__)
 def test_width_of_unlisted_classes_is_refused_with_the_reason(unlisted, kind):
-    with pytest.raises(pruning.Refused, match="has no heads, neurons or channels that Prunescope knows"):
+    with pytest.raises(pruning.Refused, match=r"known here|fewer heads than its queries|that Prunescope knows"):
         pruning.plan(unlisted[kind], ratio=0.5, units="width")
 
 

@@ -64,13 +64,13 @@ def showing(subject: Subject, calibration: Calibration, empty: bool = False,
     latents = yield from _latents(subject, calibration)
     captions = _captions(subject, calibration)
     around = canvas.drawing((reader or subject).pipe)
-    told = around.captioned([*captions, *([""] * len(captions) if empty else [])])
+    told = around.captioned([*captions, *([""] * len(captions) if empty else [])], calibration.guidance)
     return Shown(torch.cat(latents * (2 if empty else 1)), told, images.scheduler(subject.pipe, "ddim"))
 
 
 def noised(subject: Subject, calibration: Calibration) -> Calls:
     """Pictures at their noise levels. Every sample has noise of its own, and pictures come in turn."""
-    guided = calibration.guidance > 1
+    guided = canvas.drawing(subject.pipe).guided(calibration.guidance)
     shown = yield from showing(subject, calibration, empty=guided)
     draw, made = generator("calibration", calibration.seed), []
     count = len(shown.clean) // (2 if guided else 1)
@@ -109,7 +109,7 @@ def read(subject: Subject, calibration: Calibration) -> Calls:
 def decoded(subject: Subject, calibration: Calibration) -> Calls:
     """Each picture once."""
     latents = yield from _latents(subject, calibration)
-    return [Call({"sample": pictures.decodable(subject.pipe.vae, one)}, 0.0, None) for one in latents]
+    return [Call(pictures.decodable(subject.pipe.vae, one), 0.0, None) for one in latents]
 
 
 def normal(subject: Subject, calibration: Calibration) -> Calls:

@@ -23,7 +23,7 @@ from pruning import canvas
 from pruning.errors import Refused
 from pruning.images import Run
 from pruning.sparse import Ran, running
-from pruning.subject import subject
+from pruning.subject import module_at, subject
 from pruning.types import Shot
 
 Interval = tuple[float, float, float]  # (median, low, high), 95 % bootstrap of the median
@@ -139,7 +139,7 @@ def drawing(pipe: Any, shot: Shot, side: str) -> dict[str, float]:
     others = [name for name in canvas.drawing(pipe).parts if name != "unet"]
     before = time.perf_counter()
     with ExitStack() as stack:
-        parts = {name: stack.enter_context(clocked(subject(pipe, name).net)) for name in others}
+        parts = {name: stack.enter_context(clocked(module_at(pipe, name))) for name in others}
         run = Run(pipe, shot, side)
         for index in range(len(run.scheduler.timesteps)):
             run.step(index)

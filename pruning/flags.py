@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from pruning import samples
 from pruning.criteria import METHODS
 from pruning.errors import Refused
-from pruning.images import SAMPLERS
 from pruning.pictures import GUIDANCE
 from pruning.recovery import LOSSES, Recovery
 from pruning.recovery.options import DRAWN, MANY, many
 from pruning.registry import knobs
 from pruning.room import MULTIPLES, ROUNDINGS
+from pruning.samplers import SAMPLERS
 from pruning.spread import OF, SPREADS
 from pruning.subject import Subject
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot

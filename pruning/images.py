@@ -4,23 +4,24 @@ Only the denoiser's call is on the clock. Previews come from a linear map of the
 own colours, so that no decoder runs between steps.
 """
 
+import inspect
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning import canvas
+from pruning import canvas, samplers
 from pruning.errors import Refused
-from pruning.subject import fingerprint, log, subject
+from pruning.subject import fingerprint, log, module_at, subject
 from pruning.types import Shot
 
-SAMPLERS = {"ddim": "DDIMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
-            "unipc": "UniPCMultistepScheduler"}
+BROKEN = "Look for weights that are NaN or too large; a float16 model may need dtype=torch.float32."
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Drawn:
     ms: tuple[float, ...]  # the denoiser's call, step by step
     origin: Origin
     latents: Tensor
+    notes: tuple[str, ...] = ()  # what to say with the pictures, such as that a prompt was cut short
 
 
 Event = Stepped | Drawn
@@ -60,25 +62,33 @@ Event = Stepped | Drawn
 class Run:
     """One drawing by one pipeline: the pipeline's own parts, with a scheduler of its own.
 
-    It follows the ``__call__`` of diffusers' pipelines, and a test holds it to the same pictures bit for bit.
+    It follows the ``__call__`` of diffusers' pipelines, and a test holds it to the same pictures bit for bit. Picture i
+    has a generator of its own, from seed + i: its first noise comes from there, and that of samplers that add some.
     """
 
     @torch.no_grad()
-    def __init__(self, pipe: Any, shot: Shot, side: str = "dense") -> None:
+    def __init__(self, pipe: Any, shot: Shot, side: str = "dense", who: str = "this model") -> None:
         self.canvas = canvas.drawing(pipe)
-        self.pipe, self.shot, self.side = pipe, shot, side
+        self.pipe, self.shot, self.side, self.who = pipe, shot, side, who
         self.device, self.dtype = pipe.unet.device, pipe.unet.dtype
         self.scheduler = scheduler(pipe, shot.sampler)
-        self.scheduler.set_timesteps(shot.steps, device=self.device)
-        self.guided = self.canvas.prompted and shot.guidance > 1
+        samplers.start(self.scheduler, shot.sampler, shot.steps, self.device)
+        accepted = inspect.signature(self.scheduler.step).parameters
+        self.generators = generators(shot, len(shot.prompts) * shot.images)
+        self.more = {"generator": self.generators} if "generator" in accepted else {}
+        self.guided, self.notes = self.canvas.guided(shot.guidance), self.canvas.notes(shot)
         self.told = self.canvas.told(shot)
-        noise = starts(pipe, shot, len(shot.prompts) * shot.images).to(self.device, self.dtype)
+        noise = noise_from(self.generators, self.canvas, shot).to(self.device, self.dtype)
         self.latents = noise * self.scheduler.init_noise_sigma
         self.ms: list[float] = []
 
     @torch.no_grad()
     def step(self, index: int) -> Stepped:
-        """Denoise once."""
+        """Denoise once.
+
+        Raises:
+            Refused: what came of it is NaN or infinite, and so would be the picture.
+        """
         t = self.scheduler.timesteps[index]
         doubled = torch.cat([self.latents] * 2) if self.guided else self.latents
         doubled = self.scheduler.scale_model_input(doubled, t)
@@ -90,20 +100,30 @@ class Run:
         if self.guided:
             without, with_ = noise.chunk(2)
             noise = without + self.shot.guidance * (with_ - without)
-        self.latents = self.scheduler.step(noise, t, self.latents, return_dict=False)[0]
+        noise = noise[:, : self.latents.shape[1]]  # learned variances follow, which these samplers do without
+        self.latents = self.scheduler.step(noise, t, self.latents, **self.more, return_dict=False)[0]
+        if not (noise.isfinite().all() and self.latents.isfinite().all()):
+            raise Refused(f"The output of {self.who} became NaN or infinite at step {index + 1} of "
+                          f"{len(self.scheduler.timesteps)}, so there is no picture.", BROKEN)
         return Stepped(self.side, index, len(self.scheduler.timesteps), self.ms[-1], self.latents)
 
     @torch.no_grad()
     def finish(self) -> Drawn:
         """Decode, and read off the model what it is."""
-        return Drawn(self.side, self.pictures(), tuple(self.ms), origin(self.pipe), self.latents)
+        return Drawn(self.side, self.pictures(), tuple(self.ms), origin(self.pipe), self.latents, self.notes)
 
     @torch.no_grad()
     def pictures(self) -> tuple[Image.Image, ...]:
-        """The latents as they are, as pictures."""
-        values = (self.canvas.pixels(self.latents) * 0.5 + 0.5).clamp(0, 1)
-        bytes_ = (values.movedim(1, -1).float().cpu() * 255).round().byte().numpy()
-        return tuple(map(Image.fromarray, bytes_))
+        """The latents as they are, as pictures.
+
+        Raises:
+            Refused: they are none: the decoder gives NaN or infinity.
+        """
+        values = self.canvas.pixels(self.latents, self.generators)
+        if not values.isfinite().all():
+            raise Refused(f"The decoder of {self.who} gives NaN or infinity, so there is no picture.", BROKEN)
+        bytes_ = ((values * 0.5 + 0.5).clamp(0, 1).movedim(1, -1).float().cpu() * 255).round().byte().numpy()
+        return tuple(Image.fromarray(one.squeeze(-1) if one.shape[-1] == 1 else one) for one in bytes_)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -112,7 +132,7 @@ class Run:
 
 def origin(pipe: Any) -> Origin:
     """The fingerprint and the counts of everything that draws: denoiser, text encoder, decoder."""
-    parts = [subject(pipe, name).net for name in canvas.drawing(pipe).parts]
+    parts = [module_at(pipe, name) for name in canvas.drawing(pipe).parts]
     state = [p for part in parts for p in part.parameters()]
     zeros = sum(int(p.numel() - torch.count_nonzero(p)) for p in state)
     prints = sha256("".join(fingerprint(part)[1] for part in parts).encode()).hexdigest()[:16]
@@ -123,23 +143,25 @@ def scheduler(pipe: Any, sampler: str) -> Any:
     """A new scheduler with the pipeline's noise schedule.
 
     Raises:
-        Refused: unknown sampler.
+        Refused: unknown sampler, or it cannot follow this schedule.
     """
-    import diffusers  # takes seconds, so not before something is drawn: the page comes up first
+    return samplers.made(pipe.scheduler, sampler, canvas.drawing(pipe).usual)
 
-    if sampler not in SAMPLERS:
-        raise Refused(f"No sampler is called {sampler!r}.", f"There are {', '.join(SAMPLERS)}.")
-    return getattr(diffusers, SAMPLERS[sampler]).from_config(pipe.scheduler.config)
+
+def generators(shot: Shot, count: int) -> canvas.Generators:
+    """One for each picture, on the CPU: that of picture i has the seed + i."""
+    return [torch.Generator().manual_seed(shot.seed + i) for i in range(count)]
+
+
+def noise_from(generators: canvas.Generators, around: canvas.Canvas, shot: Shot) -> Tensor:
+    """The noise that pictures begin with, (count, channels, h, w), a picture from each generator."""
+    shape = (1, around.pipe.unet.config.in_channels, *canvas.size(around, shot.size))
+    return torch.cat([torch.randn(shape, generator=one) for one in generators])
 
 
 def starts(pipe: Any, shot: Shot, count: int) -> Tensor:
-    """The noise that pictures begin with, (count, channels, h, w): picture i from seed + i, drawn on the CPU."""
-    factor, config = canvas.drawing(pipe).factor, pipe.unet.config
-    if shot.size is not None and (shot.size < factor or shot.size % factor):
-        raise Refused(f"A picture cannot be {shot.size} px wide.", f"Choose a multiple of {factor}.")
-    side = shot.size // factor if shot.size else config.sample_size
-    shape = (1, config.in_channels, side, side)
-    return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(shot.seed + i)) for i in range(count)])
+    """The noise that ``count`` pictures begin with, (count, channels, h, w)."""
+    return noise_from(generators(shot, count), canvas.drawing(pipe), shot)
 
 
 def draw(pipe: Any, shot: Shot, side: str = "dense") -> Generator[Event, None, None]:
@@ -151,8 +173,13 @@ def draw(pipe: Any, shot: Shot, side: str = "dense") -> Generator[Event, None, N
 
 
 def draw_pair(dense: Any, pruned: Any, shot: Shot) -> Iterator[Event]:
-    """Draw with both, from the same noise, in turn step by step on one thread; the side that goes first alternates."""
-    runs = (Run(dense, shot, "dense"), Run(pruned, shot, "pruned"))
+    """Draw with both, from the same noise, in turn step by step on one thread; the side that goes first alternates.
+
+    Raises:
+        Refused: they do not draw along the same noise schedule, or not pictures of the same size.
+    """
+    runs = (Run(dense, shot, "dense", "the dense model"), Run(pruned, shot, "pruned", "the pruned model"))
+    _check_alike(*runs)
     for index in range(len(runs[0].scheduler.timesteps)):
         for run in runs if index % 2 == 0 else runs[::-1]:
             yield run.step(index)
@@ -170,6 +197,24 @@ def unmoved(dense: Drawn, pruned: Drawn) -> bool:
     full, left = (side.origin.params - side.origin.zeros for side in (dense, pruned))
     return left < full and torch.equal(dense.latents, pruned.latents) and all(
         one.tobytes() == other.tobytes() for one, other in zip(dense.images, pruned.images, strict=True))
+
+
+def _check_alike(dense: Run, pruned: Run) -> None:
+    """Refuse a pair whose pictures would differ for another reason than pruning."""
+    shapes = [tuple(run.latents.shape[1:]) for run in (dense, pruned)]
+    if shapes[0] != shapes[1]:
+        raise Refused(f"The dense model draws latents of {shapes[0]}, the pruned one of {shapes[1]}.",
+                      "Give the model that it was pruned from, or a shot with a size.")
+    one, other = (_settings(run.scheduler.config) for run in (dense, pruned))
+    if apart := [f"{name} is {one[name][:40]} and {other[name][:40]}" for name in one if one[name] != other[name]]:
+        raise Refused(f"The two models draw along different noise schedules: {', '.join(apart)}.",
+                      "Give both pipelines the same scheduler.")
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """A sampler's settings, written alike before and after they were in a file."""
+    return {name: repr(list(value) if isinstance(value, tuple | np.ndarray) else value)
+            for name, value in config.items() if name[0] != "_"}
 
 
 @dataclass(frozen=True, eq=False)

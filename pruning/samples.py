@@ -5,7 +5,7 @@ Calls are kept for a while, since several looks need the same ones.
 
 from collections.abc import Generator, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +65,18 @@ def sources(subject: Subject) -> list[str]:
 
 
 def drawable(pipe: Any) -> bool:
-    """Whether a pipeline can be shown pictures: it is of a kind that draws, and whole."""
-    around = canvas.of(pipe)
-    return around is not None and not canvas.lacking(around) and isinstance(pipe.unet.config.sample_size, int)
+    """Whether a pipeline can be shown pictures."""
+    return unshown(pipe) is None
+
+
+def unshown(pipe: Any) -> Refused | None:
+    """Why a pipeline cannot be shown pictures: it cannot draw, or not at a size of its own; None where it can."""
+    if (refusal := canvas.why_not(pipe)) is None:
+        try:
+            canvas.size(cast(canvas.Canvas, canvas.of(pipe)))
+        except Refused as found:
+            refusal = found
+    return refusal
 
 
 def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
@@ -115,6 +124,9 @@ def _check_numbers(subject: Subject, calibration: Calibration) -> None:
 
 def _check_source(subject: Subject, calibration: Calibration) -> None:
     source, known = calibration.source, sources(subject)
+    if source != "noise" and subject.component in MAKERS and canvas.of(subject.pipe) and (
+            refusal := unshown(subject.pipe)):
+        raise refusal
     choose = f"Choose {' or '.join(known)}{', or the path of a folder of pictures' if 'generated' in known else ''}."
     if source in ("bundled", "generated", "noise"):
         if source not in known:
@@ -174,7 +186,7 @@ def mark(subject: Subject, calibration: Calibration) -> tuple:
     parts = () if calibration.source == "noise" else MAKERS[subject.component][1]
     nets = [subject.net, *(net for name in parts if (net := getattr(subject.pipe, name, None)) is not None)]
     files = [(str(file), file.stat().st_mtime_ns) for picture, _ in pictured(subject, calibration)
-             for file in (picture, picture.with_suffix(".txt")) if file.exists()]
+             for file in pictures.sources(picture)]
     config = getattr(getattr(subject.pipe, "scheduler", None), "config", {})
     schedule = sorted((key, str(value)) for key, value in config.items() if key[0] != "_")
     return (subject.component, calibration, *map(fingerprint, nets), *place(subject.net), *schedule, *files)

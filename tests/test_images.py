@@ -16,7 +16,8 @@ from diffusers import (
 
 import pruning
 from pruning import canvas
-from pruning.images import SAMPLERS, Drawn, Preview, Stepped, draw, draw_pair, origin, preview_of, scheduler, starts
+from pruning.images import Drawn, Preview, Stepped, draw, draw_pair, origin, preview_of, scheduler, starts
+from pruning.samplers import SAMPLERS
 
 SHOT = pruning.Shot("a b", steps=3, seed=4)
 

@@ -16,11 +16,11 @@ from urllib.parse import urlencode
 
 from pruning.criteria import METHODS
 from pruning.errors import Refused
-from pruning.images import SAMPLERS
 from pruning.models import BUNDLED
 from pruning.planning import pattern_ratio, usual
 from pruning.registry import checked, knobs
 from pruning.room import MULTIPLES, ROUNDINGS
+from pruning.samplers import SAMPLERS
 from pruning.spread import OF, SPREADS
 from pruning.types import Calibration, Recipe, Shot
 from pruning.units.catalog import FINDERS

@@ -270,7 +270,7 @@ def generate(args: argparse.Namespace) -> Result:
     (drawn,) = _drawn(pruning.generate(pipe, shot), shot.steps)
     files = [_written(folder / f"image_{i}.png", image, drawn) for i, image in enumerate(drawn.images)]
     return {"files": files, "live_ms_per_step": float(np.median(drawn.ms)), "shot": shot.to_dict(),
-            "origin": asdict(drawn.origin)}
+            "origin": asdict(drawn.origin), "notes": list(drawn.notes)}
 
 
 def compare(args: argparse.Namespace) -> Result:
@@ -288,7 +288,8 @@ def compare(args: argparse.Namespace) -> Result:
         files.append(_written(folder / f"difference_{i}.png", ImageChops.difference(a, b)))
     file = folder / "report.json"
     told = sentence(report.to_dict(), far, found.decided.recipe.component, found.decided.recipe.pattern)
-    result = report.to_dict() | {"quality": far, "verdict": told, "files": [*files, str(file)],
+    result = report.to_dict() | {"quality": far, "verdict": told, "notes": list(one.notes),
+                                 "files": [*files, str(file)],
                                  "live_ms_per_step": {d.side: float(np.median(d.ms)) for d in sides}}
     file.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result

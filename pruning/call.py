@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pruning import canvas, images, pictures
 from pruning.costs import arguments
-from pruning.subject import DENOISERS, Subject
+from pruning.subject import DENOISERS, Subject, log
 from pruning.types import Calibration
 from pruning.work import Looked
 
@@ -64,6 +64,8 @@ def showing(subject: Subject, calibration: Calibration, empty: bool = False,
     latents = yield from _latents(subject, calibration)
     captions = _captions(subject, calibration)
     around = canvas.drawing((reader or subject).pipe)
+    if around.prompted and (cut := sum(bool(around.unread(caption)) for caption in dict.fromkeys(captions))):
+        log.warning("%d of %d captions are longer than the text encoder reads and were cut.", cut, len(captions))
     told = around.captioned([*captions, *([""] * len(captions) if empty else [])], calibration.guidance)
     return Shown(torch.cat(latents * (2 if empty else 1)), told, images.scheduler(subject.pipe, "ddim"))
 

@@ -239,7 +239,7 @@ def why_not(pipe: Any) -> Refused | None:
     if wrapped := [name for name in canvas.needs if isinstance(part := getattr(pipe, name), nn.Module)
                    and not hasattr(part, "config")]:
         name = wrapped[0]
-        return Refused(f"The {name} of this pipeline is a {type(getattr(pipe, name)).__name__}, which is not a model of "
+        return Refused(f"The {name} of this pipeline is a {type(getattr(pipe, name)).__name__}, not a model of "
                        "diffusers or transformers.", f"Unwrap it first: pipe.{name} = pipe.{name}.module.")
     if reason := next(canvas.unfit(), None):
         return Refused(f"{reason} {type(pipe).__name__} cannot draw with it.",

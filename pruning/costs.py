@@ -34,6 +34,7 @@ class Example:
 
 TOKENS = {"UNet2DModel": 0, "DiTTransformer2DModel": 0, "PixArtTransformer2DModel": 300,
           "SD3Transformer2DModel": 77 + 256, "FluxTransformer2DModel": 512}  # of a usual prompt; other classes: 77
+KL = "diffusers.models.autoencoders.vae"  # where the decoder of AutoencoderKL is from: others are called so, too
 SIDES = {"FluxTransformer2DModel": 128}  # 1024 px; other classes have it in their settings
 
 
@@ -63,7 +64,7 @@ def arguments(net: Any, example: Example) -> dict[str, Any] | None:
             return {"input_ids": torch.zeros(1, min(example.tokens, config.max_position_embeddings), dtype=torch.long)}
         case _ if side is None:
             return None
-        case "Decoder":
+        case "Decoder" if type(net).__module__ == KL:
             return {"sample": torch.zeros(1, net.conv_in.in_channels, side, side)}
         case "UNet2DModel" if config.class_embed_type is None:
             return {"sample": torch.zeros(1, config.in_channels, side, side), "timestep": step, **_label(config)}

@@ -66,6 +66,7 @@ DRAW = {
     "guidance": Flag(float, f"how strongly the prompt is followed ({Shot.guidance:g})"),
     "sampler": Flag(str, f"{', '.join(SAMPLERS)} ({Shot.sampler})"),
     "images": Flag(int, f"pictures per prompt ({Shot.images})"),
+    "size": Flag(int, "pixels of a picture's side (the model's own)"),
 }
 TRAIN = {knob.name: Flag(bool if knob.default is False else str, str(knob.metadata["help"]) + (
     "" if knob.default is False else f" ({knob.default:g})")) for knob in knobs(Recovery)} | {

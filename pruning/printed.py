@@ -102,12 +102,12 @@ def recovered(result: Result) -> str:
 
 
 def drawn(result: Result) -> str:
-    """The files, and the live clock."""
-    return "\n".join([*result["files"], f"{result['live_ms_per_step']:.1f} ms a step, taken live"])
+    """The files, the live clock, and what there is to say of the prompt."""
+    return "\n".join([*result["files"], f"{result['live_ms_per_step']:.1f} ms a step, taken live", *result["notes"]])
 
 
 def compared(result: Result) -> str:
-    """The report, the verdict, the live clock of both, and the files."""
+    """The report, the verdict, what there is to say of the prompt, the live clock of both, and the files."""
     live = ", ".join(f"{side} {ms:.1f}" for side, ms in result["live_ms_per_step"].items())
     clock = f"ms a step, taken live while both were drawn in turn: {live}"
-    return "\n".join([_counted(result), "", result["verdict"], "", clock, "", *result["files"]])
+    return "\n".join([_counted(result), "", result["verdict"], *result["notes"], "", clock, "", *result["files"]])

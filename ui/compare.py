@@ -208,9 +208,9 @@ def said(pair: Pair) -> str:
 
 
 def told(pair: Pair) -> str:
-    """The verdict; screen readers hear it when it changes."""
+    """The verdict, and what there is to say of the prompt; screen readers hear it when it changes."""
     verdict = sentence(pair.report, pair.quality, pair.recipe.component, pair.recipe.pattern)
-    return tag("p", text(verdict), role="status")
+    return tag("p", text(" ".join([verdict, *pair.notes])), role="status")
 
 
 def running(frame: drawing.Frame, shot: Shot) -> str:

@@ -75,7 +75,7 @@ def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterato
     changes = tuple(png(difference(a, b))
                     for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
     yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
-               machine(dense), recovery=options,
+               machine(dense), recovery=options, notes=finished["dense"].notes,
                exact=done.decided.recipe if wanted.spread == "sensitivity" else None)
     trim()
 

@@ -26,6 +26,7 @@ class Pair:
     machine: str  # that drew it
     note: str = ""  # of a prepared pair: where it comes from
     recovery: Recovery | None = None  # how the pruned side was trained before it drew
+    notes: tuple[str, ...] = ()  # what to say with the pictures, such as that the prompt was cut short
     exact: Recipe | None = None  # with the ratios of single layers that the spread came to, where it left them open
 
     @property
@@ -49,7 +50,7 @@ class Pair:
         return cls(Recipe.from_dict(value["recipe"]), Shot(**value["shot"]), sides["dense"], sides["pruned"],
                    tuple(value["differences"]), tuple(Moment(**moment) for moment in value["film"]), value["report"],
                    value["quality"], value["machine"], value["note"],
-                   Recovery(**value["recovery"]) if value.get("recovery") else None,
+                   Recovery(**value["recovery"]) if value.get("recovery") else None, tuple(value.get("notes", ())),
                    Recipe.from_dict(value["exact"]) if value.get("exact") else None)
 
 

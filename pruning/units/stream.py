@@ -48,7 +48,8 @@ def drawn(net: nn.Module) -> Circuit:
     Raises:
         Unknown: its class, or one of its parts, is not known.
     """
-    follow = next((NETS[kind.__name__] for kind in type(net).__mro__ if kind.__name__ in NETS), None)
+    follow = next((NETS[name] for kind in type(net).__mro__
+                   for name in (kind.__name__, f"{kind.__module__}.{kind.__name__}") if name in NETS), None)
     if follow is None:
         tokens = any(word in type(module).__name__ for module in net.modules() for word in ("Transformer", "CLIP"))
         raise Unknown("every block adds to one stream of tokens, which stays whole; heads and neurons can go"
@@ -110,4 +111,5 @@ def _time(circuit: Circuit, net: Any) -> Wire:
 
 
 NETS: dict[str, Callable[[Circuit, Any], None]] = {
-    "UNet2DModel": unet, "UNet2DConditionModel": unet, "Decoder": decoder}
+    "UNet2DModel": unet, "UNet2DConditionModel": unet,
+    "diffusers.models.autoencoders.vae.Decoder": decoder}  # other autoencoders have a class of the same name

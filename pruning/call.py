@@ -64,7 +64,7 @@ def showing(subject: Subject, calibration: Calibration, empty: bool = False,
     latents = yield from _latents(subject, calibration)
     captions = _captions(subject, calibration)
     around = canvas.drawing((reader or subject).pipe)
-    if around.prompted and (cut := sum(bool(around.unread(caption)) for caption in dict.fromkeys(captions))):
+    if cut := sum(bool(around.unread(caption)) for caption in dict.fromkeys(captions)):
         log.warning("%d of %d captions are longer than the text encoder reads and were cut.", cut, len(captions))
     told = around.captioned([*captions, *([""] * len(captions) if empty else [])], calibration.guidance)
     return Shown(torch.cat(latents * (2 if empty else 1)), told, images.scheduler(subject.pipe, "ddim"))

@@ -174,6 +174,10 @@ class Unprompted:
         """Nothing: there is no prompt."""
         return ()
 
+    def unread(self, prompt: str) -> str:
+        """Nothing."""
+        return ""
+
     def told(self, shot: Shot) -> Told:
         """Nothing.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pruning import canvas, samplers
 from pruning.errors import Refused
-from pruning.subject import fingerprint, log, module_at, subject
+from pruning.subject import fingerprint, log, module_at
 from pruning.types import Shot
 
 BROKEN = "Look for weights that are NaN or too large; a float16 model may need dtype=torch.float32."

@@ -20,6 +20,7 @@ BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")  # by name; other sched
 OTHERS = {"use_flow_sigmas": (True, "it is a flow"), "use_dynamic_shifting": (True, "it is a flow"),
           "timestep_type": ("continuous", "its denoiser reads noise levels (EDM) in place of timesteps")}
 NOT_TAKEN = {"variance_type": None}  # `dpm++` would keep three channels: the first half is taken before, of any number
+ALWAYS = ("num_train_timesteps", "prediction_type")  # even where the schedule's class had them by default
 SMALLEST = 2.0**-24  # of a signal: with none at all a noise level is infinite; diffusers takes the same
 
 
@@ -53,6 +54,7 @@ def made(schedule: Any, sampler: str, usual: Mapping[str, Any]) -> Any:
     kind, config = getattr(diffusers, SAMPLERS[sampler]), schedule.config
     unsaid = config.get("_use_default_values", ())  # what nobody gave: the default of another class is not a request
     changes = {name: value for name, value in usual.items() if name not in config or name in unsaid} | NOT_TAKEN
+    changes |= {name: config[name] for name in ALWAYS if name in config}
     try:
         if config.get("beta_schedule") in BETAS or config.get("trained_betas") is not None:
             new = kind.from_config(config, **changes)

@@ -92,7 +92,7 @@ def usage(*argv):
 def test_flags_are_the_arguments_of_the_public_functions():
     taken = set(inspect.signature(pruning.plan).parameters) - {"pipe", "scores", "calibration", "options"}
     assert set(REQUEST) == taken
-    assert set(DRAW) == {f.name for f in fields(Shot)} - {"size"}
+    assert set(DRAW) == {f.name for f in fields(Shot)}
     assert set(TRAIN) == set(inspect.signature(pruning.recover).parameters) - {"pruned", "dense", "calibration"}
     assert set(SHOWN) == {f.name for f in fields(Calibration)} - {"timesteps"}
     assert set(CALIBRATION) == {f.name for f in fields(Calibration)}
@@ -162,7 +162,7 @@ def test_from_a_plan_to_a_comparison(done, call, tiny_folder, tmp_path):
 
     compared = done("compare", tiny_folder, out, "--prompt", "a", "--prompt", "b a", "--steps", 2, "-o", pictures)
     names = [f"{side}_{i}.png" for side in ("dense", "pruned", "difference") for i in range(2)] + ["report.json"]
-    assert REPORT | {"files", "live_ms_per_step", "quality", "verdict"} == set(compared)
+    assert REPORT | {"files", "live_ms_per_step", "notes", "quality", "verdict"} == set(compared)
     assert compared["files"] == [str(pictures / name) for name in names]
     assert json.loads((pictures / "report.json").read_text()) == compared
     assert {key: compared[key] for key in REPORT} == {key: pruned[key] for key in REPORT}

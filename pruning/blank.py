@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors import safe_open
 from torch import nn
 
-from pruning import folders, planfile
+from pruning import folders, memory, planfile
 from pruning.errors import Refused
 from pruning.subject import module_at, with_plan
 from pruning.surgery import kept_units, known_units, slice_units
@@ -102,7 +101,7 @@ def check_shapes(folder: Path, held: folders.Contents, pipe: Any) -> None:
 def _check_memory(name: str, nets: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
     """Half of the free memory is for the dense model; a pruned copy comes on top."""
     size = sum(tensor.nbytes for net in nets.values() for tensor in (*net.parameters(), *net.buffers()))
-    if size > (limit := psutil.virtual_memory().available // 2):
+    if size > (limit := memory.available() // 2):
         raise Refused(f"{name} takes {size / 1e9:.4g} GB in {str(dtype).removeprefix('torch.')}, and the limit here "
                       f"is {limit / 1e9:.4g} GB, half of the free memory.",
                       'Load it with weights="meta", which takes none, or on a machine with more free memory.')

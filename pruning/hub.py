@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 from huggingface_hub import HfApi, get_cached_repo_tree, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub import errors as hub
 from huggingface_hub.utils import validate_repo_id
 
+from pruning import memory
 from pruning.errors import Refused
 from pruning.folders import INDEX, check_index, check_safetensors, listing, needed, read_json
 
@@ -36,11 +36,11 @@ def fetch(repo_id: str, *, revision: str | None = None, token: str | None = None
     Raises:
         Refused: there is no such model, or it cannot be reached, trusted, held in memory or read.
     """
-    limit = int(0.8 * psutil.virtual_memory().available) if limit_bytes is None else limit_bytes
+    limit = int(0.8 * memory.available()) if limit_bytes is None else limit_bytes
     try:
         validate_repo_id(repo_id)
     except hub.HFValidationError as error:
-        raise Refused(f"{repo_id!r} is no name of a model on the hub.", "Names look like owner/name.") from error
+        raise Refused(f"{repo_id!r} is not a hub model id.", "Names look like owner/name.") from error
     if ".." in (revision or ""):  # it becomes part of a path in the cache
         raise Refused(f"{revision!r} is no revision.", "Give a branch, a tag or a commit.")
     try:

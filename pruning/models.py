@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
+from pruning import memory
 from pruning.errors import Later, Refused
 from pruning.subject import remember
 
@@ -53,7 +53,7 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
         return remember(pipe if weights == "meta" else pipe.to(device), source)
     if folder is None:
         # In float32, half-precision files take twice their size, and a pruned copy of the denoiser comes on top.
-        folder = hub.fetch(source, limit_bytes=psutil.virtual_memory().available * 2 // 5 if device == "cpu" else None)
+        folder = hub.fetch(source, limit_bytes=memory.available() * 2 // 5 if device == "cpu" else None)
     if dtype is None and device == "cpu":
         dtype = torch.float32
     pipe = store.read(folder, dtype)

@@ -126,7 +126,7 @@ def test_a_variant_is_taken_when_there_is_nothing_else(stub, copy):
 
 @pytest.mark.parametrize("repo_id", ["", "a/b/c", "../../etc", "some/model.git", "some model", "https://x.org/a"])
 def test_malformed_id(stub, repo_id):
-    refused("is no name of a model", "owner/name", repo_id=repo_id)
+    refused("is not a hub model id", "owner/name", repo_id=repo_id)
     assert not stub.requests
 
 

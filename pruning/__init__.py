@@ -24,11 +24,13 @@ from pruning.recovery import Recovery
 from pruning.registry import knobs
 from pruning.scores import Scores
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
+from pruning.values import instance, told
 from pruning.work import drained
 
 METHODS.fill(criteria.__name__)
 METHODS.fill(systems.__name__)
 DEFAULT = DEFAULT_PROTECT
+SHOT = 'Give a pruning.Shot, such as pruning.Shot("a cat").'
 
 
 class Method(NamedTuple):
@@ -65,7 +67,7 @@ def load(source: str | Path, *, device: str | None = None, dtype: torch.dtype | 
 def score(pipe: Any, method: str, *, component: str | None = None, units: str | None = None,
           calibration: Calibration | None = None, seed: int = 0, **options: Any) -> Scores:
     """Importance of every unit of one component. Valid for any ratio and spread."""
-    pattern = "2:4" if units == "nm" else None  # scores do not depend on the pattern
+    pattern = "2:4" if isinstance(units, str) and units == "nm" else None  # scores do not depend on the pattern
     recipe = planning.request(pipe, method, None if pattern else 0.0, component=component, units=units,
                               pattern=pattern, calibration=calibration, seed=seed, **options)
     return drained(planning.scoring(pipe, recipe))
@@ -99,7 +101,7 @@ def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, co
     recipe = planning.request(pipe, method, ratio, component=component, units=units, pattern=pattern, of=of,
                               spread=spread, protect=protect, only=only, overrides=overrides, calibration=calibration,
                               seed=seed, most=most, update=update, rounding=rounding, multiple=multiple, **options)
-    scores = scores or drained(planning.scoring(pipe, recipe))
+    scores = drained(planning.scoring(pipe, recipe)) if scores is None else scores
     return drained(planning.resolving(pipe, recipe, scores))
 
 
@@ -129,18 +131,20 @@ def recover(pruned: Any, dense: Any = None, *, component: str | None = None, ste
         Refused: the component cannot be trained, or a value or the samples cannot be.
     """
     options = Recovery(steps, batch, rate, average, unprompted, dropout, half, seed,
-                       tuple(losses.items()) if losses is not None else Recovery.losses, calibration)
+                       Recovery.losses if losses is None else losses, calibration)  # type: ignore[arg-type]
     return drained(recovery.recovering(pruned, dense, options, component))
 
 
 def report(dense: Any, pruned: Any, plan: Plan, *, measured: Measured | None = None) -> Report:
     """What was asked for and what came of it, counted on both models."""
+    if measured is not None:
+        instance("measured", measured, Measured, "Give what pruning.measure gave, or leave it out.")
     return accounting.account(dense, pruned, plan, measured.to_dict() if measured else None)
 
 
 def generate(pipe: Any, shot: Shot) -> Iterator[images.Event]:
     """Draw, as a stream of ``Stepped`` and one last ``Drawn``. Closing the stream stops the work."""
-    return images.draw(pipe, shot)
+    return images.draw(pipe, instance("shot", shot, Shot, SHOT))
 
 
 def measure(dense: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measured:
@@ -148,7 +152,7 @@ def measure(dense: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measure
 
     ``clock.turns`` is the same as a stream, one event a run.
     """
-    return clock.interleaved(dense, pruned, shot, repeats)
+    return clock.interleaved(dense, pruned, instance("shot", shot, Shot, SHOT), repeats)
 
 
 def save(pipe: Any, folder: str | Path) -> Path:
@@ -160,7 +164,7 @@ def save(pipe: Any, folder: str | Path) -> Path:
 
 def export(pipe: Any, path: str | Path, format: str = "torch") -> Path:
     """Write one file to run elsewhere."""
-    raise Later(f"export to {format}")
+    raise Later(f"Export to {told(format)}")
 
 
 __all__ = ["DEFAULT", "Calibration", "Drawn", "LayerReport", "Later", "Measured", "Method", "Plan", "Recipe",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import le
 from statistics import median
 from typing import Any
 
@@ -14,9 +15,10 @@ from pruning.kernels import Ceiling, amdahl, ceiling
 from pruning.spread import gone, left_alone, protected, ratio_of, reason
 from pruning.subject import DENOISERS, Subject, fingerprint, parts_of, plan_of, subject
 from pruning.surgery import carried_out
-from pruning.types import Calibration, Plan, PlanStep
+from pruning.types import Calibration, Plan, PlanStep, digest
 from pruning.units.catalog import find
 from pruning.units.site import Site
+from pruning.values import instance
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,16 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     Layers are those of the step. Params and MACs compare the dense component with the pruned one; ``nonzero`` counts
     what is left when zeros are not counted. Where streams cross, what both would save is told of the first that runs.
     Whether what stays was adjusted is read off the pruned model: a plan that is yet to be carried out does not say.
+
+    Raises:
+        Refused: the plan was made on another model than the dense one, or is not what the pruned one went through.
     """
+    instance("plan", plan, Plan, "Give what pruning.plan gave, or what is noted on the pruned model.")
     step, done = plan.decided, plan_of(pruned) or plan
     mended = _mended(done, step)
     before, after = subject(dense, step.recipe.component), subject(pruned, step.recipe.component)
+    start = _start(before, plan)
+    _check(before, after, plan, measured)
     costs, cut = trace(before.net, before.example), trace(after.net, before.example)
     zeros = {name: int(tensor.numel() - torch.count_nonzero(tensor)) for name, tensor in after.net.named_parameters()
              if tensor.device.type != "meta"}
@@ -83,7 +91,6 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
             "published": {"dense": costs.as_published(), "pruned": cut.as_published()},
             "counted_at": before.example.to_dict()} if costs.known and cut.known else dict.fromkeys(
                 ("dense", "pruned", "nonzero", "published", "counted_at"))
-    start = _start(before, plan)
     base = costs if start is before.net else trace(start, before.example)
     sites = list(find(start, step.recipe.units))
     layers = tuple(_layers(sites, step, base, mended.decision.sites if mended else {}))
@@ -101,6 +108,27 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
         recovered(done) if done.decided == step else None)
 
 
+def _check(before: Subject, after: Subject, plan: Plan, measured: Mapping[str, Any] | None) -> None:
+    """Refuse two models, a plan and a measurement that do not belong together."""
+    dense, pruned = (dict(side.net.named_parameters()) for side in (before, after))
+    if dense.keys() != pruned.keys() or not all(map(_within, pruned.values(), dense.values())):
+        raise Refused("The pruned model does not come of the dense one: names or shapes of their tensors do not fit.",
+                      "Give the model that was pruned, then what pruning.apply made of it.")
+    step, done = plan.decided, plan_of(after.pipe)
+    if done and digest(step.to_dict()) not in [digest(own.to_dict()) for own in done.steps]:
+        raise Refused("The pruned model did not go through this plan.", "Give the plan that pruning.apply was given.")
+    if not done and any(gone(step.decision, site) for site in find(before.net, step.recipe.units)) and (
+            fingerprint(before.net) == fingerprint(after.net)):
+        raise Refused("Nothing was removed yet: both models are the dense one.", "Give what pruning.apply makes of it.")
+    if measured and _part(step.recipe.component) not in measured["parts"]:
+        raise Refused(f"{before.label} was not on the clock in this measurement.", "Measure these two pipelines.")
+
+
+def _within(cut: Tensor, whole: Tensor) -> bool:
+    """Whether a tensor may be what was left of another."""
+    return cut.ndim == whole.ndim and all(map(le, cut.shape, whole.shape))
+
+
 def _start(before: Subject, plan: Plan) -> nn.Module:
     """The component as the last step found it: of several steps, the earlier ones are repeated on shapes alone.
 
@@ -113,6 +141,9 @@ def _start(before: Subject, plan: Plan) -> nn.Module:
     places = [i for i, step in enumerate(own) if step.arch == arch]
     if not places:
         raise Refused("This plan was made for another architecture: names or shapes of its tensors differ.",
+                      "Report on the model that the plan was made on.")
+    if plan.decided.decision.kind != "keep" and fingerprint(before.net)[1] not in [step.weights for step in own]:
+        raise Refused("This plan was made on other weights than the dense model's, and its masks depend on them.",
                       "Report on the model that the plan was made on.")
     net = before.net
     for step in own[places[-1]:-1]:
@@ -263,7 +294,11 @@ def _shrinks(measured: Mapping[str, Any], sparse: Ceiling | None) -> float | Non
 
 def timed_for(measured: Mapping[str, Any], component: str) -> Mapping[str, Any]:
     """The part of what was measured that a component answers for: ``dense``, ``pruned``, ``speedup``."""
-    return measured["parts"]["step" if _denoises(component) else component]
+    return measured["parts"][_part(component)]
+
+
+def _part(component: str) -> str:
+    return "step" if _denoises(component) else component
 
 
 def ran_sparse(measured: Mapping[str, Any] | None, component: str) -> Mapping[str, Any] | None:

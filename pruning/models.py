@@ -9,6 +9,7 @@ import torch
 from pruning import memory
 from pruning.errors import Later, Refused
 from pruning.subject import remember
+from pruning.values import path, told, whole
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models"
 ARCHITECTURES = ASSETS.parent / "architectures"
@@ -28,6 +29,7 @@ SLUGS = {  # architecture -> where its trained weights are, if they are on the h
     "flux-schnell": "black-forest-labs/FLUX.1-schnell",
 }
 WEIGHTS = ("trained", "random", "meta")
+TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None,
@@ -39,13 +41,14 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
     """
     from pruning import blank, hub, store  # they bring diffusers, which takes seconds: the page comes up first
 
+    path("source", source, "Give a bundled name, an architecture, a hub id or a folder.")
     source = str(source)
-    if weights not in WEIGHTS:
-        raise Refused(f"weights cannot be {weights!r}.", f"Choose {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}.")
+    if not isinstance(weights, str) or weights not in WEIGHTS:
+        raise Refused(f"weights cannot be {told(weights)}.", f"Choose {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}.")
+    device, dtype, seed = device_of(device), dtype_of(dtype), whole("seed", seed)
     folder = folder_of(source)
     if weights == "trained" and source in SLUGS:
         raise _untrained(source)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if weights != "trained":
         if folder is None:
             raise Later(f"weights={weights!r} for {source}")
@@ -59,6 +62,38 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
     pipe = store.read(folder, dtype)
     pipe.to(device)
     return remember(pipe, source)
+
+
+def device_of(device: Any) -> str:
+    """A device that is there; None is the GPU where there is one.
+
+    Raises:
+        Refused: it is not there, or nothing that torch knows.
+    """
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
+             *(["mps"] if torch.backends.mps.is_available() else [])]
+    if device is None:
+        return "cuda" if len(there) > 1 and there[1] != "mps" else "cpu"
+    try:
+        known = str(torch.device(device)) if isinstance(device, str | torch.device) else ""
+    except RuntimeError:  # torch's own has a list of devices that it might have been built for
+        known = ""
+    if known not in (*there, *(name.partition(":")[0] for name in there)):
+        raise Refused(f"There is no device {told(str(device) if isinstance(device, torch.device) else device)} here.",
+                      f"There is {', '.join(there)}.")
+    return known
+
+
+def dtype_of(dtype: Any) -> torch.dtype | None:
+    """A type of weights, by torch's name or as a text; None is the usual one.
+
+    Raises:
+        Refused: it is none that a pipeline can be held in.
+    """
+    known = {None: None} | {name: found for found in TYPES for name in (found, str(found), str(found)[len("torch."):])}
+    if not isinstance(dtype, str | torch.dtype | None) or dtype not in known:
+        raise Refused(f"dtype cannot be {told(dtype)}.", f"Choose one of {', '.join(map(str, TYPES))}.")
+    return known[dtype]
 
 
 def outline(source: str | Path) -> Any:

@@ -1,6 +1,6 @@
 """A request resolved on one model: score, divide the ratio, write down what goes."""
 
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,13 +12,27 @@ from pruning.registry import knobs
 from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.scores import Scores, check_finite, collecting
 from pruning.spread import OF, SPREADS, decide, parse_pattern
-from pruning.subject import Subject, fingerprint, log, plan_of, source_of, subject
-from pruning.types import DEFAULT_PROTECT, UNITS, Calibration, Decision, Plan, PlanStep, Recipe
+from pruning.subject import Subject, fingerprint, log, plan_of, source_of, stamp, subject
+from pruning.types import (
+    DEFAULT_PROTECT,
+    OVERRIDES,
+    UNITS,
+    Calibration,
+    Decision,
+    Plan,
+    PlanStep,
+    Recipe,
+    globs,
+    pairs,
+    share,
+)
 from pruning.units.catalog import FINDERS, catalog, find, left_out
 from pruning.units.site import WEIGHTS
+from pruning.values import flag, instance, number, real, told, whole
 from pruning.work import Looked
 
 ALONE = ("layer", "sensitivity")  # spreads that ask each layer for a share of its own
+MOST = "It is the largest share that any one layer may lose, above 0 and up to 1."
 
 
 def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, component: str | None = None,
@@ -33,47 +47,31 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
         Refused: a value cannot be; the sentence names what would work.
     """
     criterion = METHODS.make(method, options)
-    own_ways = usual(criterion)
-    units = own_ways["units"] if units is None else units
-    spread = own_ways["spread"] if spread is None else spread
-    protect = own_ways["protect"] if protect is None else protect
-    if rounding is None:
-        rounding = own_ways["rounding"] if spread in ALONE and of == "units" else "nearest"
+    ways = usual(criterion) | {key: value for key, value in (
+        ("units", units), ("spread", spread), ("protect", protect)) if value is not None}
+    units, spread = ways["units"] if pattern is None else "nm", ways["spread"]
+    _check_kinds(method, criterion, units, of, spread)
     if pattern is not None:
-        units, ratio = "nm", pattern_ratio(pattern, ratio)
+        ratio = pattern_ratio(pattern, ratio)
     elif units == "nm":
         raise Refused("Units of kind 'nm' need a pattern.", 'Give pattern="2:4", "1:4" or "4:8".')
-    if units not in UNITS:
-        raise Refused(f"There are no units of kind {units!r}.", f"Choose one of {', '.join([*FINDERS, 'width'])}.")
-    if units not in (*FINDERS, "width"):
-        raise Later(f"units={units!r}")
-    if units not in criterion.units:
-        raise Refused(f"{method} does not score {units}.", f"It scores {', '.join(criterion.units)}.")
-    if of not in OF:
-        raise Later(f"of={of!r}") if of == "ms" else Refused(
-            f"A ratio cannot be a share of {of!r}.", f"Choose one of {', '.join(OF)}.")
-    if spread not in SPREADS:
-        raise Refused(f"There is no spread {spread!r}.", f"Choose one of {', '.join(SPREADS)}.")
-    if spread == "row" and units != "weight":
-        raise Refused(f"Rows are of single weights; {units} units have none.", "Choose another spread, such as layer.")
+    if rounding is None:
+        rounding = ways["rounding"] if spread in ALONE and of == "units" else "nearest"
     _check_widths(units, of, spread, rounding, multiple)
-    if isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most <= 1:
-        raise Refused(f"most cannot be {most!r}.",
-                      "It is the largest share that any one layer may lose, above 0 and up to 1.")
+    most, update = number("most", most, 0, 1, MOST), flag("update", update)
+    if most == 0:
+        raise Refused("most cannot be 0.", MOST)
     if update and units not in WEIGHTS:
         raise Refused(f"Weights are adjusted where single ones go, not {units} units.",
                       "Leave update out, or choose units weight or nm.")
+    if ratio is None:
+        raise Refused("The ratio is missing.", "Give the share to remove, from 0 up to but not including 1.")
+    ratio = share("The ratio", ratio)
     if overrides is not None and not isinstance(overrides, Mapping):
-        raise Refused(f"overrides cannot be {overrides!r}.", 'It maps globs to ratios, such as {"mid_block*": 0.2}.')
-    own = dict(overrides or {})
-    for what, share in [("The ratio", ratio), *((f"The ratio for {glob}", share) for glob, share in own.items())]:
-        if share is None:
-            raise Refused(f"{what} is missing.", "Give the share to remove, from 0 up to but not including 1.")
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise Refused(f"{what} cannot be {share!r}.",
-                          "It is the share to remove, from 0 up to but not including 1, such as 0.5.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 31:
-        raise Refused(f"seed cannot be {seed!r}.", f"It is a whole number from 0 to {(1 << 31) - 1}.")
+        raise Refused(f"overrides cannot be {told(overrides)}.", OVERRIDES)
+    own = {glob: share(f"The ratio for {glob}", value)
+           for glob, value in pairs("overrides", overrides or {}, OVERRIDES)}
+    seed = whole("seed", seed)
     if units == "nm" and own:
         raise Refused("N:M removes the same share everywhere, so overrides do not apply.", "Use protect or only.")
     if units == "nm" and (of != "units" or spread == "sensitivity" or most < 1):
@@ -81,29 +79,55 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     looked_at = subject(pipe, component, seed)
     if units == "channel":
         looked_at.check_streams()
-    protect, only = globs(protect, "protect"), globs(only, "only")
-    fitting(looked_at, {"overrides": globs(own, "overrides"), "only": only,
+    protect, only = globs("protect", ways["protect"]), globs("only", only)
+    fitting(looked_at, {"overrides": (*own,), "only": only,
                         "protect": tuple(glob for glob in protect if glob not in DEFAULT_PROTECT)})
+    calibration = _looks(looked_at, method, criterion, update, spread, calibration)
+    set_options = tuple((f.name, getattr(criterion, f.name)) for f in knobs(type(criterion)))
+    return Recipe(source_of(pipe), looked_at.component, method, set_options, units, pattern, ratio, of, spread,
+                  protect, only, tuple(sorted(own.items())), calibration, seed, most, update, rounding, multiple)
+
+
+def _check_kinds(method: str, criterion: Any, units: Any, of: Any, spread: Any) -> None:
+    """Refuse units, amounts and spreads that there are not, or that do not go together."""
+    if not isinstance(units, str) or units not in UNITS:
+        raise Refused(f"There are no units of kind {told(units)}.", f"Choose one of {', '.join([*FINDERS, 'width'])}.")
+    if units not in (*FINDERS, "width"):
+        raise Later(f"units={units!r}")
+    if units not in criterion.units:
+        raise Refused(f"{method} does not score {units}.", f"It scores {', '.join(criterion.units)}.")
+    if not isinstance(of, str) or of not in OF:
+        raise Later('of="ms"') if isinstance(of, str) and of == "ms" else Refused(
+            f"A ratio cannot be a share of {told(of)}.", f"Choose one of {', '.join(OF)}.")
+    if not isinstance(spread, str) or spread not in SPREADS:
+        raise Refused(f"There is no spread {told(spread)}.", f"Choose one of {', '.join(SPREADS)}.")
+    if spread == "row" and units != "weight":
+        raise Refused(f"Rows are of single weights; {units} units have none.", "Choose another spread, such as layer.")
+
+
+def _looks(looked_at: Subject, method: str, criterion: Any, update: bool, spread: str,
+           calibration: Any) -> Calibration | None:
+    """The calibration that a request needs, settled on its component; None where it sees no data.
+
+    Raises:
+        Refused: there is nothing that the component can be shown, or the calibration cannot be.
+    """
+    calibration = Calibration.of(calibration)
     needs = [(method, sees(criterion)), ("Adjusting weights", "inputs" if update else "weights"),
              ("The spread by sensitivity", "inputs" if spread == "sensitivity" else "weights")]
     for what, kind in needs:
         if reason := samples.why_not(looked_at, kind):
             raise Refused(f"{what} has to see data. {reason}", "Choose a method that sees weights alone.")
     blind = all(kind == "weights" for _, kind in needs)
-    calibration = None if blind else samples.settled(looked_at, calibration)
-    set_options = tuple((f.name, getattr(criterion, f.name)) for f in knobs(type(criterion)))
-    assert ratio is not None  # the loop above refused a missing one
-    return Recipe(source_of(pipe), looked_at.component, method, set_options, units, pattern, float(ratio), of, spread,
-                  protect, only, tuple(sorted(own.items())), calibration, seed, float(most), bool(update), rounding,
-                  int(multiple))
+    return None if blind else samples.settled(looked_at, calibration)
 
 
-def _check_widths(units: str, of: str, spread: str, rounding: str, multiple: Any) -> None:
+def _check_widths(units: str, of: str, spread: str, rounding: Any, multiple: Any) -> None:
     """Refuse what cannot be said of whole units, or would say nothing."""
-    if rounding not in ROUNDINGS:
-        raise Refused(f"There is no rounding {rounding!r}.", f"Choose one of {', '.join(ROUNDINGS)}.")
-    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple not in MULTIPLES:
-        raise Refused(f"Widths cannot be multiples of {multiple!r}.",
+    if not isinstance(rounding, str) or rounding not in ROUNDINGS:
+        raise Refused(f"There is no rounding {told(rounding)}.", f"Choose one of {', '.join(ROUNDINGS)}.")
+    if not real(multiple) or multiple not in MULTIPLES:
+        raise Refused(f"Widths cannot be multiples of {told(multiple)}.",
                       f"Choose one of {', '.join(map(str, MULTIPLES))}.")
     if units in WEIGHTS and (rounding != "nearest" or multiple > 1):
         raise Refused(f"Rounding is for whole channels, neurons and heads, not for {units} units.",
@@ -125,18 +149,6 @@ def sees(criterion: Any) -> str:
     return getattr(criterion, "sees", "weights")
 
 
-def globs(given: Any, name: str) -> tuple[str, ...]:
-    """Globs, of which a lone one may be a plain string.
-
-    Raises:
-        Refused: they are something else; the sentence has the name of what was given.
-    """
-    found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
-    if not all(isinstance(glob, str) for glob in found):
-        raise Refused(f"{name} cannot be {given!r}.", 'Name layers by globs, such as "mid_block*".')
-    return found
-
-
 def fitting(looked_at: Subject, given: Mapping[str, tuple[str, ...]]) -> None:
     """Refuse globs that fit no layer of the component, whatever units are asked for: a slip that would go unseen."""
     if not any(given.values()):
@@ -156,14 +168,18 @@ def nearest(glob: str, layers: Collection[str]) -> list[str]:
     return [name if name in layers else f"{name}.*" for name in near]
 
 
-def pattern_ratio(pattern: str, ratio: float | None) -> float:
-    """1 - N/M, which a given ratio must equal."""
+def pattern_ratio(pattern: Any, ratio: Any) -> float:
+    """1 - N/M, which a given ratio must equal.
+
+    Raises:
+        Refused: the pattern is none, or the ratio is another.
+    """
     n, m = parse_pattern(pattern)
-    if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float)):
-        raise Refused(f"The ratio cannot be {ratio!r}.", "Leave it out: the pattern says it.")
-    if ratio is not None and not abs(ratio - (1 - n / m)) <= 1e-6:  # so that NaN is refused
-        raise Refused(f"{pattern} removes {1 - n / m:.4g}, not {ratio:.4g}.",
-                      "Leave the ratio out, or give exactly that.")
+    if ratio is not None:
+        asked = number("The ratio", ratio, 0, 1, "Leave it out: the pattern says it.")
+        if abs(asked - (1 - n / m)) > 1e-6:
+            raise Refused(f"{pattern} removes {1 - n / m:.4g}, not {asked:.4g}.",
+                          "Leave the ratio out, or give exactly that.")
     return 1 - n / m
 
 
@@ -211,8 +227,11 @@ def resolving(pipe: Any, recipe: Recipe, scores: Scores) -> Generator[Looked, No
 
 
 def check(looked_at: Subject, recipe: Recipe, scores: Scores) -> None:
-    """Refuse scores that are not those that a recipe asks for."""
+    """Refuse scores that are not those that a recipe asks for, or are of weights that have changed since."""
+    instance("scores", scores, Scores, "Give what pruning.score gave, or leave them out.")
     net = looked_at.net
+    if scores.stamp != stamp(scores.subject.net):
+        raise Refused("The weights changed after these scores were taken.", "Score the model as it is now.")
     if scores.subject.net is not net and fingerprint(scores.subject.net) != fingerprint(net):
         raise Refused("These scores were taken on another model or component.", "Score this one.")
     for name, site in scores.catalog.sites.items():
@@ -224,6 +243,9 @@ def check(looked_at: Subject, recipe: Recipe, scores: Scores) -> None:
                                                                        recipe.seed):
         raise Refused("These scores were taken with another method, option, calibration or seed.",
                       "Plan with those that the scores were taken with, or score again.")
+    if scores.calibration and scores.subject.pipe is not looked_at.pipe and samples.mark(
+            scores.subject, scores.calibration) != samples.mark(looked_at, scores.calibration):
+        raise Refused("These scores were taken with samples of another pipeline.", "Score this one.")
 
 
 def as_bits(scores: Scores, decision: Decision) -> Generator[Looked, None, Decision]:

@@ -8,8 +8,12 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from math import isfinite
+from numbers import Real
 from typing import Any, TypeVar
 
+import numpy as np
+
+from pruning import values
 from pruning.errors import Refused
 
 Part = TypeVar("Part", bound=type[Any])
@@ -53,7 +57,7 @@ class Registry(dict[str, Any]):
         Raises:
             Refused: unknown part or option, or a value outside the knob's range.
         """
-        part = self[name]
+        part = self[values.text(self.kind, name, f"There are {', '.join(sorted(self))}.")]
         known = {f.name: f for f in knobs(part)}
         for option, value in options.items():
             if option not in known:
@@ -68,22 +72,38 @@ def knobs(part: type) -> list[Field]:
     return [f for f in fields(part) if "help" in f.metadata]
 
 
+KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+TAKEN: dict[type, tuple[Any, ...]] = {bool: (str, int, np.bool_), str: (str,)}  # else texts and real numbers
+WORDS = {"true": True, "false": False, "1": True, "0": False}
+
+
 def checked(knob: Field, value: Any) -> Any:
-    """The value in the knob's own type, or a refusal that names what would fit."""
+    """The value in the knob's own type, or a refusal that names what would fit. Texts are read, as flags and links are.
+
+    Raises:
+        Refused: it is of another kind, or out of range.
+    """
     default = None if knob.default is MISSING else knob.default
-    kind: Any = type(default)
     choices, low, high = (knob.metadata[key] for key in ("choices", "low", "high"))
     try:
-        if kind is bool:
-            value = {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
-        elif kind in (int, float) and not (isfinite(float(value)) and kind(float(value)) == float(value)):
-            raise ValueError
-        else:
-            value = kind(value)
-    except (TypeError, ValueError, KeyError):
-        raise Refused(f"{knob.name} takes a {type(default).__name__}, not {value!r}.", f"{default!r} works.") from None
+        value = read(type(default), value)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise Refused(f"{knob.name} takes {KINDS.get(type(default), 'another value')}, not {values.told(value)}.",
+                      f"{default!r} works.") from None
     if choices and value not in choices:
-        raise Refused(f"{knob.name} cannot be {value!r}.", f"Choose one of {', '.join(choices)}.")
+        raise Refused(f"{knob.name} cannot be {values.told(value)}.", f"Choose one of {', '.join(choices)}.")
     if (low is not None and value < low) or (high is not None and value > high):
-        raise Refused(f"{knob.name} cannot be {value}.", f"It runs from {low} to {high}.")
+        raise Refused(f"{knob.name} cannot be {values.told(value)}.", f"It runs from {low} to {high}.")
     return value
+
+
+def read(kind: Any, value: Any) -> Any:
+    """A value as one of ``KINDS``; a TypeError, ValueError, KeyError or OverflowError where it cannot be one."""
+    taken: tuple[Any, ...] = TAKEN.get(kind, (str, Real))
+    if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError
+    if kind is bool:
+        return WORDS[str(value).lower()]
+    if kind is not str and not (isfinite(float(value)) and kind(float(value)) == float(value)):
+        raise ValueError
+    return kind(value)

@@ -3,7 +3,7 @@
 Calls are kept for a while, since several looks need the same ones.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ from pruning.errors import Refused
 from pruning.kept import GB, Kept
 from pruning.subject import Subject, fingerprint
 from pruning.types import Calibration
+from pruning.values import whole
 from pruning.work import Looked, drained
 
 # Components of a pipeline that draws: how their calls are made, and which other networks these come from.
@@ -80,7 +81,7 @@ def unshown(pipe: Any) -> Refused | None:
 
 
 def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
-    """A calibration with every value checked; None is the component's default.
+    """A calibration with every value checked against a component; None is the component's default.
 
     Prompts, timesteps and the source may stay empty: they stand for the model's own prompts, for all levels evenly, and
     for the first source that the component has.
@@ -92,11 +93,9 @@ def settled(subject: Subject, calibration: Calibration | None) -> Calibration:
         raise Refused(reason, "Choose a method that sees weights alone.")
     if calibration is None:
         return Calibration(source=sources(subject)[0])
-    calibration = replace(calibration, prompts=_several(calibration.prompts), timesteps=_several(calibration.timesteps),
-                          source=calibration.source or first(subject, calibration))
-    if not all(isinstance(prompt, str) for prompt in calibration.prompts):
-        raise Refused("The prompts of a calibration must be texts.", 'Give them as ("a cat", "a house").')
-    _check_numbers(subject, calibration)
+    calibration = replace(calibration, source=calibration.source or first(subject, calibration))
+    for step in calibration.timesteps:
+        whole("A timestep of a calibration", step, 0, levels(subject) - 1)
     _check_source(subject, calibration)
     return calibration
 
@@ -105,21 +104,6 @@ def first(subject: Subject, calibration: Calibration) -> str:
     """Where samples come from when nobody says; bundled pictures have captions of their own, so not for prompts."""
     known = sources(subject)
     return "generated" if calibration.prompts and "generated" in known else known[0]
-
-
-def _several(given: Any) -> tuple:
-    """One value, or several."""
-    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
-
-
-def _check_numbers(subject: Subject, calibration: Calibration) -> None:
-    limits: list[tuple[str, Any, Any, int, int]] = [
-        ("The samples", calibration.samples, int, 1, 1024), ("The seed", calibration.seed, int, 0, (1 << 31) - 1),
-        ("The guidance", calibration.guidance, int | float, 0, 50)]
-    limits += [("A timestep", t, int, 0, levels(subject) - 1) for t in calibration.timesteps]
-    for name, value, kind, low, high in limits:
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-            raise Refused(f"{name} of a calibration cannot be {value!r}.", f"Choose from {low} to {high}.")
 
 
 def _check_source(subject: Subject, calibration: Calibration) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.errors import Refused
-from pruning.subject import Subject
+from pruning.subject import Subject, stamp
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
 from pruning.work import Looked
@@ -140,6 +140,7 @@ class Scores:
     calibration: Any = None
     profiles: Mapping[str, Tensor] = field(default_factory=dict)  # site -> (buckets,), where the method knows it
     curve: Curve | None = None  # the loss at single timesteps, of a method that listens to some
+    stamp: tuple = ()  # of the network's tensors when they were scored
     _known: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -207,7 +208,7 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
             sketches[name] = Sketch.trimmed(counts)
         check_finite(subject.net, catalog.sites[name], values.get(name), sketches.get(name))
         yield Looked(len(sketches) + len(values), len(catalog.sites), "scoring")
-    return Scores(subject, catalog, criterion, sketches, values, calibration, profiles, curve)
+    return Scores(subject, catalog, criterion, sketches, values, calibration, profiles, curve, stamp(subject.net))
 
 
 def check_weights(net: nn.Module, seen: Collection[str] = ()) -> None:

@@ -9,6 +9,7 @@ sensitivity writes down) each meets within half a unit, so the total may be off 
 totals are met within one unit, those of the isomorphic spread within one of each kind; a unit of rows is one of each.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -26,8 +27,10 @@ from pruning.scores import Scores
 from pruning.types import Decision, Recipe
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site, ranges
+from pruning.values import told
 
 SPREADS = ("layer", "row", "global", "isomorphic", "sensitivity")
+NM = re.compile("([0-9]{1,2}):([0-9]{1,2})")
 WIDEST = 64  # M of an N:M pattern that is asked for; whole rows are wider
 OF = {"units": "units", "params": "parameters", "macs": "MACs"}
 
@@ -232,10 +235,11 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     Raises:
         Refused: not of that form.
     """
-    left, _, right = str(pattern).partition(":")
-    if not (left.isdigit() and right.isdigit() and 0 < int(left) < int(right) <= WIDEST):
-        raise Refused(f"{pattern!r} is not an N:M pattern.", 'It reads "N:M", N kept of each M: 2:4, 1:4 or 4:8.')
-    return int(left), int(right)
+    found = NM.fullmatch(pattern) if isinstance(pattern, str) else None
+    n, m = map(int, found.groups()) if found else (0, 0)
+    if not 0 < n < m <= WIDEST:
+        raise Refused(f"{told(pattern)} is not an N:M pattern.", 'It reads "N:M", N kept of each M: 2:4, 1:4 or 4:8.')
+    return n, m
 
 
 # The decision.

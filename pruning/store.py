@@ -25,6 +25,7 @@ from pruning.spread import kept_pattern
 from pruning.subject import DENOISERS, log, module_at, parts_of, plain, plan_of, with_plan
 from pruning.types import Plan
 from pruning.units.catalog import find
+from pruning.values import path, told
 
 
 def read(folder: Path, dtype: torch.dtype | None) -> Any:
@@ -119,6 +120,7 @@ def write(pipe: Any, folder: str | Path) -> Path:
         raise Refused("A masked pipeline is for looking: its shapes are not those of its plan.",
                       "Save what apply gives without masked=True.")
     folder = free(folder)
+    check_weights(pipe)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".saving-"))
     try:
@@ -140,13 +142,27 @@ def write(pipe: Any, folder: str | Path) -> Path:
     return folder
 
 
+def check_weights(pipe: Any) -> None:
+    """Refuse what has no weights that a folder could hold.
+
+    Raises:
+        Refused: it is no pipeline or model of diffusers, or has shapes alone.
+    """
+    tensors = [tensor for part in parts_of(pipe).values() for tensor in part.state_dict().values()]
+    if not tensors or not hasattr(pipe, "save_pretrained"):
+        raise Refused(f"There is nothing to save in {told(pipe)}.", "Give a pipeline or a model of diffusers.")
+    if any(tensor.device.type == "meta" for tensor in tensors):
+        raise Refused("This model has shapes and no weights, so there is nothing to save.",
+                      'Load it with weights="trained" or weights="random".')
+
+
 def free(folder: str | Path) -> Path:
     """A folder that may be written: it does not exist, or is empty.
 
     Raises:
         Refused: there is something in its place.
     """
-    folder = Path(folder)
+    folder = path("folder", folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}.",
                       "Choose a new folder; nothing was overwritten.")

@@ -6,6 +6,7 @@ Class names of pipelines and components stand here and in the tables of ``units`
 import hashlib
 import logging
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from pruning.copies import around, check, copied, unwrapped
 from pruning.costs import Example, side_of, tokens_of
 from pruning.errors import Refused
 from pruning.types import Plan
+from pruning.values import told
 
 log = logging.getLogger("prunescope")
 
@@ -34,10 +36,17 @@ def components(pipe: Any) -> list[str]:
 
 
 def parts_of(pipe: Any) -> dict[str, nn.Module]:
-    """The networks of a pipeline by name, without wrappers; a bare model is its own only part, called ``""``."""
+    """The networks of a pipeline by name, without wrappers; a bare model is its own only part, called ``""``.
+
+    Raises:
+        Refused: it is neither.
+    """
     if isinstance(pipe, nn.Module):
         return {"": unwrapped(pipe)}
-    return {name: unwrapped(part) for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    parts = getattr(pipe, "components", None)
+    if not isinstance(parts, Mapping):
+        raise Refused(f"A pipeline or a model is needed, and this is {told(pipe)}.", "Load one with pruning.load.")
+    return {name: unwrapped(part) for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
 def module_at(pipe: Any, path: str) -> Any:
@@ -126,12 +135,15 @@ def subject(pipe: Any, component: str | None = None, seed: int = 0) -> Subject:
     """
     pipe, names = unwrapped(pipe), components(pipe)
     name = component if component is not None else next((n for n in names if n in (*DENOISERS, "")), None)
-    if name is None or name not in names:
+    if not names and not isinstance(getattr(pipe, "components", None), Mapping):
+        raise Refused(f"A pipeline or a model is needed, and {told(pipe)} has no network that can be pruned.",
+                      "Load one with pruning.load.")
+    if not isinstance(name, str) or name not in names:
         raise _without(pipe, names, component)
     return Subject(pipe, name, module_at(pipe, name), example(pipe), seed)
 
 
-def _without(pipe: Any, names: list[str], component: str | None) -> Refused:
+def _without(pipe: Any, names: list[str], component: object) -> Refused:
     """That a pipeline has no such component, and what there is to prune in it."""
     kind = type(pipe).__name__
     own = [name for name in parts_of(pipe) if name not in names] if hasattr(pipe, "components") else []
@@ -140,7 +152,7 @@ def _without(pipe: Any, names: list[str], component: str | None) -> Refused:
         message = (f"The {denoisers[0]} of {kind} is a {type(getattr(pipe, denoisers[0])).__name__}, which is not a "
                    "torch module." if denoisers else f"{kind} has no denoiser (unet or transformer).")
     else:
-        message = f"{kind} has no component {component!r} that can be pruned."
+        message = f"{kind} has no component {told(component)} that can be pruned."
     choices = [f"It has: {', '.join(names)}."] if any(names) else []
     if own and component is None:
         choices.append(f"Give one of its networks by itself, such as pipe.{own[0]}.")
@@ -160,6 +172,11 @@ COUNTS = ("heads", "num_heads", "num_groups")  # what a module does with its ten
 _prints: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, tuple[str, str]]]" = weakref.WeakKeyDictionary()
 
 
+def stamp(net: nn.Module) -> tuple:
+    """What changes when a tensor is replaced or changed in place (an edit through ``.data`` leaves no trace to see)."""
+    return tuple((id(t), t._version, t.data_ptr(), t.dtype) for t in (*net.parameters(), *net.buffers()))
+
+
 def fingerprint(net: nn.Module) -> tuple[str, str]:
     """(arch, weights): digests of names, shapes, heads and norm groups, and of every value as well.
 
@@ -167,9 +184,9 @@ def fingerprint(net: nn.Module) -> tuple[str, str]:
 
     Values are digested as float32, so that the same model in another stored type has the same fingerprint.
     """
-    stamp = tuple((id(t), t._version, t.data_ptr(), t.dtype) for t in (*net.parameters(), *net.buffers()))
+    now = stamp(net)
     known = _prints.get(net)
-    if known and known[0] == stamp:
+    if known and known[0] == now:
         return known[1]
     state = dict(sorted(net.state_dict().items()))
     shapes = repr([(name, tuple(t.shape)) for name, t in state.items()])
@@ -184,7 +201,7 @@ def fingerprint(net: nn.Module) -> tuple[str, str]:
         plain = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype)
         values.update(plain.contiguous().numpy().data)
     prints = (arch.hexdigest()[:16], values.hexdigest()[:16])
-    _prints[net] = (stamp, prints)
+    _prints[net] = (now, prints)
     return prints
 
 

@@ -18,6 +18,7 @@ from pruning.units.catalog import catalog, find
 from pruning.units.mend import attended, mend
 from pruning.units.norms import over_kept
 from pruning.units.site import PIECE, Site, indices
+from pruning.values import flag, instance
 from pruning.work import Looked
 
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
@@ -32,7 +33,8 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
         Refused: the plan was resolved on another architecture or, where its decision depends on them, other weights;
             or it has adjusted weights, which cannot be made again.
     """
-    done = plan_of(pipe)
+    instance("plan", plan, Plan, "Give what pruning.plan gave, or read a file of it with Plan.from_json.")
+    masked, done = flag("masked", masked), plan_of(pipe)
     before = done.steps if done else ()
     steps = plan.steps[len(before):] if plan.steps[: len(before)] == before else plan.steps
     if again := [step for step in steps if step.decision.kind == "recovered"]:

@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
+from pruning import values
 from pruning.errors import Refused
 
 SCHEMA = 1  # of plan.json
@@ -19,9 +21,41 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+class Noun:
+    """A frozen dataclass whose fields are checked where it is made, by ``__post_init__``."""
+
+    def _set(self, **fields_: Any) -> None:
+        for name, value in fields_.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def _made(cls, value: Any, what: str) -> Self:
+        """What a mapping of fields says.
+
+        Raises:
+            Refused: it is no mapping, a field is unknown, or its value cannot be.
+        """
+        if not isinstance(value, Mapping):
+            raise Refused(f"{what} cannot be {values.told(value)}.", "Give what to_dict gave.")
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        if unknown := [values.told(key).strip("'") for key in value if key not in known]:
+            raise Refused(f"{what} has unknown parts: {', '.join(sorted(unknown))}.",
+                          "It may come from a newer version.")
+        return cls(**value)
+
+
 @dataclass(frozen=True)
-class Calibration:
-    """What a criterion that looks at data is shown. Ratios and seeds of a plan do not change it."""
+class Calibration(Noun):
+    """What a method that sees data is shown. Ratios and seeds of a plan do not change it.
+
+    ``prompts`` may be one text and ``timesteps`` one number; empty, they stand for the model's own prompts and for all
+    timesteps evenly. ``samples`` counts pictures (1 to 1024). With a ``guidance`` above 1 (0 to 50) a denoiser is shown
+    each sample with its prompt and without. ``source`` is "bundled", "generated", "noise" or a folder of pictures; ""
+    is the first that the model has.
+
+    Raises:
+        Refused: a value is of another kind or out of range.
+    """
 
     prompts: tuple[str, ...] = ()
     samples: int = 16
@@ -30,10 +64,58 @@ class Calibration:
     seed: int = 0
     source: str = "bundled"
 
+    def __post_init__(self) -> None:
+        steps = values.several(self.timesteps)
+        if steps is None:
+            raise Refused(f"The timesteps of a calibration cannot be {values.told(self.timesteps)}.",
+                          "Give whole numbers, such as (100, 500).")
+        source = str(self.source) if isinstance(self.source, Path) else self.source
+        self._set(prompts=values.texts("The prompts of a calibration", self.prompts,
+                                       'They are texts, such as ("a cat", "a house").'),
+                  samples=values.whole("The samples of a calibration", self.samples, 1, 1024),
+                  timesteps=tuple(values.whole("A timestep of a calibration", step) for step in steps),
+                  guidance=values.number("The guidance of a calibration", self.guidance, 0, 50),
+                  seed=values.whole("The seed of a calibration", self.seed),
+                  source=values.text("The source of a calibration", source,
+                                     "Choose bundled, generated, noise, or the path of a folder of pictures."))
+
+    @classmethod
+    def of(cls, value: Any) -> Self | None:
+        """A calibration, or None, as it is; a mapping of its fields as the calibration that it says.
+
+        Raises:
+            Refused: it is something else.
+        """
+        if value is None or isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            raise Refused(f"calibration cannot be {values.told(value)}.",
+                          "Give a pruning.Calibration, or leave it out.")
+        return cls._made(value, "This calibration")
+
+
+SHARE = "It is the share to remove, from 0 up to but not including 1, such as 0.5."
+
+
+def share(name: str, value: Any) -> float:
+    """A ratio: 0 to 1, and never all.
+
+    Raises:
+        Refused: it is something else.
+    """
+    return values.number(name, value, 0, 1, SHARE, below=True)
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """A request: what to remove from which component, how it is chosen, and how much. The cache key, the URL."""
+class Recipe(Noun):
+    """A request: what to remove from which component, how it is chosen, and how much. The cache key, the URL.
+
+    The fields are the arguments of ``pruning.plan``, whose docstring says what each means; mappings are taken as pairs.
+    Values are checked by kind and range here, and against methods and models by ``pruning.plan``.
+
+    Raises:
+        Refused: a value is of another kind or out of range.
+    """
 
     model: str = ""
     component: str = ""
@@ -54,6 +136,19 @@ class Recipe:
     rounding: str = "nearest"  # how a layer's share becomes whole units; see ``room``
     multiple: int = 1  # widths that stay are multiples of it where they can be
 
+    def __post_init__(self) -> None:
+        names = ("model", "component", "method", "units", "of", "spread", "rounding")
+        pattern = None if self.pattern is None else values.text("pattern", self.pattern, 'It reads "2:4".')
+        own = tuple((glob, share(f"The ratio for {glob}", ratio))
+                    for glob, ratio in pairs("overrides", self.overrides, OVERRIDES))
+        self._set(**{name: values.text(name, getattr(self, name)) for name in names}, pattern=pattern,
+                  options=tuple((name, plain(name, value)) for name, value in pairs("options", self.options, OPTIONS)),
+                  ratio=values.number("The ratio", self.ratio, 0, 1, SHARE),  # while a share is searched, all may go
+                  protect=globs("protect", self.protect), only=globs("only", self.only), overrides=own,
+                  calibration=Calibration.of(self.calibration), seed=values.whole("seed", self.seed),
+                  most=values.number("most", self.most, 0, 1), update=values.flag("update", self.update),
+                  multiple=values.whole("multiple", self.multiple, 1))
+
     @property
     def scoring(self) -> Self:
         """The part of the request that scores depend on; moving the ratio leaves it as it was."""
@@ -73,22 +168,49 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """The recipe that ``to_dict`` wrote.
+        """The recipe that ``to_dict`` wrote; parts that it leaves out are as usual.
 
         Raises:
-            Refused: a key is unknown.
+            Refused: it is no mapping, a part is unknown, or its value cannot be.
         """
-        unknown = set(value) - {f.name for f in fields(cls)}
-        if unknown:
-            raise Refused(f"This recipe has unknown parts: {', '.join(sorted(unknown))}.",
-                          "It may come from a newer version.")
-        calibration = value.get("calibration")
-        pairs = {key: tuple((str(k), v) for k, v in value[key]) for key in ("options", "overrides") if key in value}
-        lists: dict[str, Any] = {key: tuple(value[key]) for key in ("protect", "only") if key in value}
-        if calibration is not None:
-            lists["calibration"] = Calibration(**{**calibration, "prompts": tuple(calibration["prompts"]),
-                                                  "timesteps": tuple(calibration["timesteps"])})
-        return cls(**{**value, **pairs, **lists})
+        return cls._made(value, "This recipe")
+
+
+def globs(name: str, value: Any) -> tuple[str, ...]:
+    """Globs on module names, of which a lone one may be a plain text.
+
+    Raises:
+        Refused: they are something else.
+    """
+    return values.texts(name, value, 'Name layers by globs, such as "mid_block*".')
+
+
+OVERRIDES = 'It maps globs to ratios, such as {"mid_block*": 0.2}.'
+OPTIONS = 'It maps names to values, such as {"norm": "l1"}.'
+
+
+def pairs(name: str, value: Any, remedy: str) -> tuple[tuple[str, Any], ...]:
+    """What a mapping holds, by name, where it may be given as its items.
+
+    Raises:
+        Refused: it is something else.
+    """
+    items = tuple(value.items()) if isinstance(value, Mapping) else values.several(value)
+    found = [values.several(item) or () for item in items or ()]
+    if items is None or not all(len(pair) == 2 and isinstance(pair[0], str) for pair in found):
+        raise Refused(f"{name} cannot be {values.told(value)}.", remedy)
+    return tuple((values.text(name, key), own) for key, own in found)
+
+
+def plain(name: str, value: Any) -> Any:
+    """The value of an option: a text, a number, or yes or no.
+
+    Raises:
+        Refused: it is something else, which could be neither a key nor JSON.
+    """
+    if value is not None and not isinstance(value, str | int | float):
+        raise Refused(f"The option {name} cannot be {values.told(value)}.", "Give a text, a number, True or False.")
+    return value
 
 
 @dataclass(frozen=True)
@@ -119,12 +241,24 @@ class PlanStep:
     weights: str
     decision: Decision
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; masks that do not fit there are left out."""
+        return {"recipe": self.recipe.to_dict(), "arch": self.arch, "weights": self.weights,
+                "decision": {"kind": self.decision.kind, "sites": dict(self.decision.sites)}}
+
 
 @dataclass(frozen=True)
 class Plan:
     """Ordered steps. Refused on a model that they were not resolved on."""
 
     steps: tuple[PlanStep, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, tuple) or not all(isinstance(step, PlanStep) for step in self.steps):
+            raise Refused(f"The steps of a plan cannot be {values.told(self.steps)}.", "Make it with pruning.plan.")
+        if not self.steps:
+            raise Refused("This is not a Prunescope plan: it has no steps.",
+                          "Make it again with pruning.plan or `python -m pruning plan`.")
 
     @property
     def recipe(self) -> Recipe:
@@ -155,8 +289,7 @@ class Plan:
         return digest(self._steps())
 
     def _steps(self) -> list[dict[str, Any]]:
-        return [{"recipe": s.recipe.to_dict(), "arch": s.arch, "weights": s.weights,
-                 "decision": {"kind": s.decision.kind, "sites": dict(s.decision.sites)}} for s in self.steps]
+        return [step.to_dict() for step in self.steps]
 
     def to_json(self) -> str:
         """The plan as text."""
@@ -177,7 +310,7 @@ class Plan:
                 raise Refused(f"This plan has version {schema}; this Prunescope reads version {SCHEMA}.",
                               "Make it again from its recipe.")
             beside = [(key.partition(" "), bits) for key, bits in (tensors or {}).items()]
-            plan = cls(tuple(PlanStep(Recipe.from_dict(s["recipe"]), s["arch"], s["weights"], Decision(
+            plan = cls(tuple(PlanStep(Recipe.from_dict({**s["recipe"]}), s["arch"], s["weights"], Decision(
                 s["decision"]["kind"], s["decision"]["sites"],
                 {name: bits for (step, _, name), bits in beside if step == str(i)})) for i, s in enumerate(steps)))
             actual = digest(steps)  # of what is written: a recipe of an older version has fewer parts
@@ -189,17 +322,20 @@ class Plan:
         if actual != written:
             raise Refused("This plan was changed after it was written: its digest does not fit.",
                           "Make it again from its recipe instead of editing it.")
-        if not plan.steps:
-            raise Refused("This is not a Prunescope plan: it has no steps.",
-                          "Make it again with pruning.plan or `python -m pruning plan`.")
         return plan
 
 
 @dataclass(frozen=True)
-class Shot:
+class Shot(Noun):
     """How to draw. The same shot on the same model gives the same pictures.
 
-    ``prompts`` may be given as one string. ``images`` counts per prompt; image i starts from seed + i.
+    ``prompts`` may be given as one text; ``negative`` is what to stay away from, and None says nothing of that.
+    ``images`` (1 to 64) counts per prompt; image i starts from ``seed`` + i. ``guidance`` (0 to 50) is how strongly the
+    prompt is followed; up to 1 it is not strengthened. ``steps`` are those of the ``sampler``, 1 to 1000. ``size`` is a
+    picture's side in pixels, None the model's own. Whole numbers may be numpy's, or floats that are whole.
+
+    Raises:
+        Refused: a value is of another kind or out of range; which samplers and sizes a model has, drawing says.
     """
 
     prompts: tuple[str, ...] | str = ("",)
@@ -209,17 +345,19 @@ class Shot:
     guidance: float = 3.0
     sampler: str = "ddim"
     images: int = 1
-    size: int | None = None  # px; None is the model's own
+    size: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompts", (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts))
-        if not self.prompts:
+        prompts = values.texts("prompts", self.prompts, 'Give a text or several, such as "a cat"; "" is one, too.')
+        if not prompts:
             raise Refused("There are no prompts.", 'Give one or more; "" is one, too.')
-        limits = (("steps", self.steps, 1, 1000), ("images", self.images, 1, 64), ("guidance", self.guidance, 0, 50),
-                  ("seed", self.seed, 0, (1 << 31) - 1))
-        for name, value, low, high in limits:
-            if not low <= value <= high:
-                raise Refused(f"{name} cannot be {value}.", f"It runs from {low} to {high}.")
+        negative = "" if self.negative is None else self.negative
+        self._set(prompts=prompts, negative=values.text("negative", negative, "Give one text, for all prompts."),
+                  seed=values.whole("seed", self.seed), steps=values.whole("steps", self.steps, 1, 1000),
+                  guidance=values.number("guidance", self.guidance, 0, 50),
+                  sampler=values.text("sampler", self.sampler, "Give the name of a sampler, such as ddim."),
+                  images=values.whole("images", self.images, 1, 64),
+                  size=None if self.size is None else values.whole("size", self.size, 1, 8192))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

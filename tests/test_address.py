@@ -179,5 +179,5 @@ def test_options_of_every_kind_travel(monkeypatch):
             opened(f"method=some&option.{bad}")
 
 
-def test_half_a_character_in_a_prompt_does_not_break_the_link():
-    assert opened(query(START.recipe, Shot("a \ud83d b"))).shot.prompts == ("a ? b",)
+def test_half_a_character_in_the_name_of_a_layer_does_not_break_the_link():
+    assert opened(query(START.recipe, START.shot, layer="a \ud83d b")).layer == "a ? b"

@@ -200,8 +200,8 @@ def test_a_preview_finds_the_map_of_a_linear_decoder():
     assert torch.allclose(canvas.Prompted(SimpleNamespace(vae=vae)).colours(), true, atol=1e-5)
 
 
-@pytest.mark.parametrize(("values", "words"), [({"sampler": "plms"}, "There are ddim"), ({"size": 15}, "multiple of 2"),
-                                               ({"size": 0}, "multiple of 2"), ({"size": -8}, "multiple of 2")])
+@pytest.mark.parametrize(("values", "words"), [({"sampler": "plms"}, "There are ddim"),
+                                               ({"size": 15}, "multiple of 2")])
 def test_shots_that_this_pipeline_cannot_draw_are_refused(tiny, values, words):
     for stream in (draw(tiny, pruning.Shot("a", **values)), draw_pair(tiny, tiny, pruning.Shot("a", **values))):
         with pytest.raises(pruning.Refused, match=words):
@@ -209,7 +209,7 @@ def test_shots_that_this_pipeline_cannot_draw_are_refused(tiny, values, words):
 
 
 @pytest.mark.parametrize("values", [{"steps": 0}, {"steps": 1001}, {"images": 0}, {"images": 65}, {"guidance": -1},
-                                    {"guidance": 51}, {"prompts": ()}])
+                                    {"guidance": 51}, {"prompts": ()}, {"size": 0}, {"size": -8}])
 def test_shots_that_nothing_can_draw_are_refused(values):
     with pytest.raises(pruning.Refused, match=next(iter(values))):
         pruning.Shot(**values)

@@ -275,11 +275,11 @@ def test_defaults(tiny):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"samples": 0}, "The samples of a calibration cannot be 0. Choose from 1 to 1024"),
-    ({"samples": 1025}, "Choose from 1 to 1024"), ({"samples": True}, "cannot be True"),
-    ({"timesteps": (5, 1000)}, "A timestep of a calibration cannot be 1000. Choose from 0 to 999"),
+    ({"samples": 0}, "The samples of a calibration cannot be 0. It is a whole number from 1 to 1024"),
+    ({"samples": 1025}, "from 1 to 1024"), ({"samples": True}, "cannot be True"),
+    ({"timesteps": (5, 1000)}, "A timestep of a calibration cannot be 1000. It is a whole number from 0 to 999"),
     ({"guidance": float("nan")}, "guidance of a calibration cannot be nan"), ({"seed": -1}, "seed"),
-    ({"prompts": (3,)}, "must be texts"),
+    ({"prompts": (3,)}, "They are texts"),
     ({"source": "bundled"}, "cannot be shown samples from the source 'bundled'. Choose generated or noise, or"),
     ({"source": "nowhere/at/all"}, "no samples at 'nowhere/at/all'"),
     ({"source": "."}, "no pictures"), ({"source": "noise", "prompts": ("a",)}, "no prompts and no guidance")])

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning import accounting, store
 from pruning.subject import fingerprint, plan_of
+from pruning.types import digest
 
 WIDTH = {"ratio": 0.5, "units": "width"}
 CASES = {
@@ -359,8 +360,11 @@ def test_a_masked_pipeline_is_not_saved(tiny, tmp_path):
 
 
 def test_a_plan_without_steps_is_none():
-    empty = pruning.Plan(())
-    with pytest.raises(pruning.Refused, match="not a Prunescope plan"):
-        pruning.Plan.from_json(empty.to_json())
+    for steps in ((), []):
+        with pytest.raises(pruning.Refused, match=r"no steps|cannot be"):
+            pruning.Plan(steps)
+    empty = {"prunescope": 1, "digest": digest([]), "steps": []}
+    with pytest.raises(pruning.Refused, match="not a Prunescope plan: it has no steps"):
+        pruning.Plan.from_json(json.dumps(empty))
     with pytest.raises(pruning.Refused, match="not a Prunescope plan"):
         pruning.Plan.from_json("[" * 100_000)

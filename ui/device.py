@@ -24,7 +24,7 @@ from pruning.overlap import Overlap, overlapping
 from pruning.preview import Table, Totals
 from pruning.scores import Curve, Scores
 from pruning.subject import LABELS, components, parts_of, subject
-from pruning.types import Plan, Recipe
+from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked, drained
@@ -122,7 +122,8 @@ def recipe(source: str, **asked: Any) -> Recipe:
     A calibration whose source is open takes the model's usual one. Ratios of single layers of another component, which
     the page remembers, are left out.
     """
-    pipe, looks = pipeline(source), asked.get("calibration")
+    pipe = pipeline(source)
+    looks = asked["calibration"] = Calibration.of(asked.get("calibration"))
     if own := asked.get("overrides"):
         names = [name for name, _ in subject(pipe, asked.get("component")).net.named_modules()]
         there = set(names)

@@ -1,7 +1,7 @@
 """Setup: model, component, what kind of unit, which method, how much. Everything on the left of the page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
@@ -109,14 +109,17 @@ class Setup:
                                   "most": None if most is None else most / 100}
 
 
-def calibration(read: Mapping[str, Any]) -> Calibration | None:
-    """What the controls ask a method to look at; None where all of them are as usual. The source may stay open, ""."""
+def calibration(read: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the controls ask a method to look at, yet to be checked; None where all of them are as usual.
+
+    The source may stay open, "".
+    """
     source, guidance, samples, seed = (read[key] for key in ("source", "guidance", "samples", "seed"))
-    steps: Any = tuple(int(step) if step.isdigit() else step for step in globs(read["timesteps"]))  # checked later
-    prompts = tuple(filter(None, map(str.strip, (read["prompts"] or "").splitlines())))
-    asked = Calibration(prompts, LOOKS.samples if samples is None else int(samples), steps, float(guidance or 0),
-                        int(seed or 0), source)
-    return None if asked == replace(LOOKS, source="") else asked
+    asked = {"prompts": tuple(filter(None, map(str.strip, (read["prompts"] or "").splitlines()))),
+             "samples": LOOKS.samples if samples is None else int(samples),
+             "timesteps": tuple(int(step) if step.isdigit() else step for step in globs(read["timesteps"])),
+             "guidance": float(guidance or 0), "seed": int(seed or 0), "source": source}
+    return None if asked == asdict(LOOKS) | {"source": ""} else asked
 
 
 def restored(asked: Setup, recipe: Recipe) -> list[Any]:

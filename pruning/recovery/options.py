@@ -1,15 +1,15 @@
 """How a recovery goes: its options, each checked where it enters."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import Any
 
 from pruning.errors import Refused
 from pruning.recovery.losses import LOSSES
 from pruning.registry import checked, knob, knobs
-from pruning.types import Calibration
+from pruning.types import Calibration, pairs
+from pruning.values import number
 
+HEAVIEST = 1e6  # weight of a loss
 MANY, DRAWN = 1024, 64  # samples when nobody says how many: all pictures there are; of what a model draws, fewer
 
 
@@ -37,8 +37,9 @@ class Recovery:
     def __post_init__(self) -> None:
         for option in knobs(Recovery):
             object.__setattr__(self, option.name, checked(option, getattr(self, option.name)))
-        pairs = self.losses.items() if isinstance(self.losses, Mapping) else self.losses
-        object.__setattr__(self, "losses", tuple(sorted((str(name), _weight(name, value)) for name, value in pairs)))
+        object.__setattr__(self, "losses", tuple(sorted((name, _weight(name, value)) for name, value in pairs(
+            "losses", self.losses, 'It maps losses to weights, such as {"task": 1}.'))))
+        object.__setattr__(self, "calibration", Calibration.of(self.calibration))
         if not any(weight for _, weight in self.losses):
             raise Refused("There is no loss to make small.", 'Give one a weight, such as {"task": 1}.')
 
@@ -49,12 +50,15 @@ class Recovery:
         return asdict(self) | {"losses": dict(self.losses), "calibration": looks}
 
 
-def _weight(name: Any, value: Any) -> float:
+def _weight(name: str, value: Any) -> float:
+    """The weight of a loss.
+
+    Raises:
+        Refused: there is no such loss, or it is no number from 0 up.
+    """
     if name not in LOSSES:
         raise Refused(f"No loss is called {name!r}.", f"There are {', '.join(sorted(LOSSES))}.")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
-        raise Refused(f"The weight of the loss {name} cannot be {value!r}.", "It is a number from 0 up, such as 1.")
-    return float(value)
+    return number(f"The weight of the loss {name}", value, 0, HEAVIEST, "It is a number from 0 up, such as 1.")
 
 
 def many(source: str) -> int:

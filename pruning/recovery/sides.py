@@ -40,14 +40,18 @@ def pair(student: Any, teacher: Any, component: str | None) -> tuple[Subject, Su
             raise Refused(f"{side.label} cannot be shown pictures, and random inputs teach nothing of them.",
                           "Give whole pipelines of a kind that draws, instead of bare models.")
     if type(mentor.net) is not type(learner.net) or _seen(mentor) != _seen(learner):
-        raise Refused("The dense model takes other inputs than the one to be recovered.",
+        raise Refused("The dense model takes other inputs, or gives other outputs, than the one to be recovered.",
                       "Give the model that it was pruned from.")
     return learner, mentor
 
 
+SEEN = ("in_channels", "out_channels", "sample_size", "cross_attention_dim")
+
+
 def _seen(side: Subject) -> tuple:
+    """What one network has to share with another that teaches it."""
     config: Any = side.net.config
-    return config.in_channels, config.sample_size
+    return (*(config.get(name) for name in SEEN), side.pipe.scheduler.config.get("prediction_type", "epsilon"))
 
 
 def settled(learner: Subject, mentor: Subject, options: Recovery) -> Recovery:

@@ -18,7 +18,7 @@ from pruning import accounting, clock, criteria, images, models, planning, recov
 from pruning.accounting import LayerReport, Report
 from pruning.clock import Measured
 from pruning.criteria import METHODS
-from pruning.errors import Later, Refused
+from pruning.errors import Later, Refused, put_in_words
 from pruning.images import Drawn, Stepped
 from pruning.recovery import Recovery
 from pruning.registry import knobs
@@ -61,7 +61,8 @@ def load(source: str | Path, *, device: str | None = None, dtype: torch.dtype | 
     Raises:
         Refused: it cannot be had; the sentence says why and what would work.
     """
-    return models.load_pipeline(source, device=device, dtype=dtype, weights=weights, seed=seed)
+    with put_in_words():
+        return models.load_pipeline(source, device=device, dtype=dtype, weights=weights, seed=seed)
 
 
 def score(pipe: Any, method: str, *, component: str | None = None, units: str | None = None,
@@ -159,7 +160,8 @@ def save(pipe: Any, folder: str | Path) -> Path:
     """Write an ordinary diffusers folder, with ``plan.json`` when the pipeline was pruned. Never pickles."""
     from pruning import store  # it brings diffusers, which takes seconds: the page comes up first
 
-    return store.write(pipe, folder)
+    with put_in_words():
+        return store.write(pipe, folder)
 
 
 def export(pipe: Any, path: str | Path, format: str = "torch") -> Path:

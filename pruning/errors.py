@@ -1,5 +1,8 @@
 """The one error of ours that people read: a sentence, and what would have worked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Refused(ValueError):
     """Something was asked that cannot be done. ``str()`` is the whole sentence with its remedy.
@@ -24,6 +27,19 @@ def in_words(error: BaseException) -> Refused:
     why = error.strerror or str(error).splitlines()[0]
     where = f"{error.filename}: " if error.filename else ""
     return Refused(f"{where}{why.rstrip('.')}.", "Check the path, its permissions and the space on the disk.")
+
+
+@contextmanager
+def put_in_words() -> Iterator[None]:
+    """What the system reports of files meanwhile becomes a sentence.
+
+    Raises:
+        Refused: a path cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise in_words(error) from error
 
 
 class Later(Refused, NotImplementedError):

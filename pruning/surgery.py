@@ -37,6 +37,8 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
     masked, done = flag("masked", masked), plan_of(pipe)
     before = done.steps if done else ()
     steps = plan.steps[len(before):] if plan.steps[: len(before)] == before else plan.steps
+    if not steps:
+        return pipe  # it went through all of them
     if again := [step for step in steps if step.decision.kind == "recovered"]:
         what = "fine-tuned" if "" in again[-1].decision.sites else "adjusted"
         raise Refused(f"This plan's model was {what} after pruning, and a plan does not hold weights.",

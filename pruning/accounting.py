@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning import intervals
 from pruning.costs import Costs, on_meta, trace
 from pruning.errors import Refused
 from pruning.kernels import Ceiling, amdahl, ceiling
@@ -293,7 +294,7 @@ def _shrinks(measured: Mapping[str, Any], sparse: Ceiling | None) -> float | Non
 
 
 def timed_for(measured: Mapping[str, Any], component: str) -> Mapping[str, Any]:
-    """The part of what was measured that a component answers for: ``dense``, ``pruned``, ``speedup``."""
+    """The part of what was measured that a component answers for, as ``clock.Timed`` has it."""
     return measured["parts"][_part(component)]
 
 
@@ -355,16 +356,17 @@ def _limit(reachable: float, share: float | None) -> Iterator[str]:
 
 
 def _on_the_clock(timed: Mapping[str, Any], reachable: float, share: float | None, skips: bool = False) -> str:
-    """How the clock compares with what is reachable. Within two percent of the intervals it is the same."""
-    if timed["speedup"] is None:
-        return "Measured: no difference beyond noise."
-    (_, a, b), (_, c, d) = timed["dense"], timed["pruned"]
-    told = f"Measured {timed['speedup']:.2f}×"
-    if a / d * 0.98 <= reachable <= b / c * 1.02:
-        return f"{told}: no different from {reachable:.2f}× beyond noise."
+    """How the clock compares with what is reachable."""
+    ratio = intervals.found_in(timed)
+    told = f"Measured: {intervals.said(ratio)}"
+    if ratio is None or not intervals.differs(ratio):
+        noisy = intervals.state(ratio) in (intervals.NOISE, intervals.FEW)
+        return f"{told}. Measure again with more runs, while nothing else runs." if noisy else f"{told}."
+    if intervals.agrees(ratio, reachable):
+        return f"{told}, no different from {reachable:.2f}× beyond noise."
     if reachable == 1:
         return f"{told}, though both do the same arithmetic: was other work running? Measure again."
-    if timed["speedup"] > reachable:
+    if ratio[0] > reachable:
         return f"{told}, above {reachable:.2f}×: " + (
             "work that MACs do not count (norms, softmax, memory traffic) shrinks, too.")
     if skips:

@@ -1,6 +1,7 @@
 """Measure mode: how long a drawing and its parts take, dense against pruned.
 
-No previews and no decoding between steps, and nothing is yielded while a run is under way.
+Runs come in pairs, A B and B A in turn; ``intervals`` says what they can tell. No previews and no decoding between
+steps, and nothing is yielded while a run is under way.
 """
 
 import os
@@ -19,16 +20,16 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, supported_activities
 
-from pruning import canvas
+from pruning import canvas, intervals
 from pruning.errors import Refused
 from pruning.images import Run
+from pruning.intervals import Interval
 from pruning.sparse import Ran, running
 from pruning.subject import module_at, subject
 from pruning.types import Shot
 
-Interval = tuple[float, float, float]  # (median, low, high), 95 % bootstrap of the median
-
-MOST = 100  # runs a side
+PAIRS = 10  # of runs: an even number, so that as many begin with either side
+MOST = 100
 BETWEEN = "between operators"
 ORDER = ("text_encoder", "step", "denoiser", "vae.decoder", "picture")
 HEAVY = ("conv", "mm", "flash", "attention")  # mm, addmm and bmm among them; a linear layer is one of these
@@ -47,19 +48,26 @@ class Turn:
 
 @dataclass(frozen=True)
 class Timed:
-    """Milliseconds of one part on both sides. ``speedup`` is None when the intervals overlap: nothing beyond noise."""
+    """Milliseconds of one part: (median, low, high) of both sides, and what the pairs of runs say of their ratio.
+
+    ``ratio`` is (times faster, low, high), None of fewer than six pairs. ``state`` puts it in words: faster, slower, no
+    difference, too noisy, too few. ``speedup`` is the ratio where it says faster or slower, else None.
+    """
 
     dense: Interval
     pruned: Interval
     speedup: float | None
+    ratio: Interval | None = None
+    state: str = intervals.FEW
 
 
 @dataclass(frozen=True)
 class Measured:
     """Milliseconds per denoising step of both sides and their ratio, as in ``Timed``; then every part of a drawing.
 
-    ``parts`` are those that the pipeline has of ``text_encoder``, ``step`` (the denoiser's call, median of a run),
-    ``denoiser`` (all of its calls), ``vae.decoder`` and ``picture`` (end to end, all that is between them included).
+    ``repeats`` counts the pairs of runs. ``parts`` are those that the pipeline has of ``text_encoder``, ``step`` (the
+    denoiser's call, median of a run), ``denoiser`` (all of its calls), ``vae.decoder`` and ``picture`` (end to end, all
+    that is between them included).
     ``kernels`` is the share of a dense step inside convolution, linear and attention kernels, ``between`` the share
     outside all operators (Python, and a GPU that waits for it), which no pruning shortens; both None where that cannot
     be told. ``sparse`` says of each component of the pruned side with an N:M step how many layers ran sparse kernels,
@@ -76,19 +84,21 @@ class Measured:
     between: float | None = None
     steps: int = 0  # of each run
     sparse: Mapping[str, Ran] = field(default_factory=dict)
+    ratio: Interval | None = None
+    state: str = intervals.FEW
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
 
-def interleaved(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Measured:
+def interleaved(dense: Any, pruned: Any, shot: Shot, repeats: int = PAIRS) -> Measured:
     """What ``turns`` comes to."""
     return next(event for event in turns(dense, pruned, shot, repeats) if isinstance(event, Measured))
 
 
-def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Turn | Measured]:
-    """Both sides from the same noise: one run each to warm up, then A B B A, ``repeats`` runs a side.
+def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = PAIRS) -> Iterator[Turn | Measured]:
+    """Both sides from the same noise: one run each to warm up, then ``repeats`` pairs of runs, B A and A B in turn.
 
     A side with a 2:4 step runs sparse kernels where they win on this device, in a pipeline made for that beforehand.
     Closing the generator stops the work.
@@ -96,7 +106,7 @@ def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Tur
     Raises:
         Refused: this cannot be drawn, or the two cannot be compared.
     """
-    check(dense, pruned, repeats)
+    check(dense, pruned, shot, repeats)
     extra = Run(dense, shot)  # for the profiler, and made first: what cannot be drawn is refused before anything runs
     (dense, _), (pruned, ran) = running(dense, shot), running(pruned, shot)
     taken: dict[str, list[dict[str, float]]] = {"dense": [], "pruned": []}
@@ -112,25 +122,40 @@ def turns(dense: Any, pruned: Any, shot: Shot, repeats: int = 5) -> Iterator[Tur
     spent = operators(extra)
     between = spent.get(BETWEEN, 0.0) / sum(spent.values()) if spent else None
     yield Measured(step.dense, step.pruned, step.speedup, repeats, machine(dense), parts, inside(spent), between,
-                   shot.steps, ran)
+                   shot.steps, ran, step.ratio, step.state)
 
 
-def check(dense: Any, pruned: Any, repeats: int) -> None:
+def check(dense: Any, pruned: Any, shot: Any, repeats: Any) -> None:
     """Whether a comparison of the two means anything.
 
     Raises:
         Refused: it does not.
     """
-    if not 1 <= repeats <= MOST:
-        raise Refused(f"repeats cannot be {repeats}.",
-                      f"One is the least and {MOST} the most; five make an interval worth reading.")
-    one, other = (next(subject(pipe).net.parameters()) for pipe in (dense, pruned))
-    if (one.device, one.dtype) != (other.device, other.dtype):
-        raise Refused(f"Dense is {one.dtype} on {one.device} and pruned is {other.dtype} on {other.device}: their "
-                      "times would differ for that alone.", "Load both with the same device and dtype.")
-    if one.device.type == "meta":
-        raise Refused("This model has shapes and no weights, so it cannot be timed.",
-                      'Load it with weights="trained" or weights="random".')
+    if isinstance(repeats, bool) or not isinstance(repeats, int | np.integer) or not 1 <= repeats <= MOST:
+        raise Refused(f"repeats cannot be {repeats!r}.",
+                      f"It counts pairs of runs: one is the least, {MOST} the most, and fewer than {intervals.FEWEST} "
+                      "cannot tell a difference from chance.")
+    if not isinstance(shot, Shot):
+        raise Refused(f"What is drawn on the clock is a Shot, not {shot!r}.", 'Give pruning.Shot("a prompt").')
+    for one, other in zip(_described(canvas.drawing(dense)), _described(canvas.drawing(pruned)), strict=False):
+        if one != other:
+            raise Refused(f"Dense is {one} and pruned is {other}: their times would differ for that alone.",
+                          "Measure a model against one that was pruned from it; load both with the same device and "
+                          "dtype.")
+
+
+def _described(around: canvas.Canvas) -> Iterator[str]:
+    """What both sides have in common where only pruning sets them apart."""
+    pipe = around.pipe
+    kind = next(kind.__name__ for kind in type(pipe).__mro__ if kind.__name__ in canvas.KINDS)
+    nets = [subject(pipe, name).net for name in around.parts]
+    config: Any = nets[0].config
+    yield f"a {kind} with {type(nets[0]).__name__}"
+    yield f"for {config.in_channels} channels of {config.sample_size} latents a side, {around.factor} pixels each"
+    for name, net in zip(around.parts, nets, strict=True):
+        first = next(net.parameters(), None)
+        where = "without parameters" if first is None else f"{first.dtype} on {first.device}"
+        yield where if name == around.parts[0] else f"{where} ({name})"
 
 
 @torch.no_grad()
@@ -172,18 +197,10 @@ def clocked(net: nn.Module) -> Iterator[list[float]]:
 
 
 def timed(dense: Sequence[float], pruned: Sequence[float]) -> Timed:
-    """Both sides of one part. A single run a side has no interval, so nothing can be said of it."""
-    a, b = interval(dense), interval(pruned)
-    apart = len(dense) > 1 and (a[1] > b[2] or b[1] > a[2])
-    return Timed(a, b, a[0] / b[0] if apart else None)
-
-
-def interval(samples: Sequence[float], rounds: int = 2000) -> Interval:
-    """(median, low, high): the 95 % bootstrap interval of the median."""
-    values = np.asarray(samples)
-    drawn = np.random.default_rng(0).choice(values, (rounds, len(values)))
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return float(np.median(values)), float(low), float(high)
+    """One part of all runs, pair by pair."""
+    ratio = intervals.ratio(dense, pruned)
+    speedup = ratio[0] if ratio and intervals.differs(ratio) else None
+    return Timed(intervals.middle(dense), intervals.middle(pruned), speedup, ratio, intervals.state(ratio))
 
 
 def operators(run: Run, steps: int = 3) -> dict[str, float]:

@@ -7,6 +7,7 @@ Knows the dictionaries of ``Report`` and ``Quality`` and nothing else, so that i
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pruning import intervals
 from pruning.accounting import ran_sparse, timed_for
 from pruning.spread import parse_pattern
 from pruning.subject import DENOISERS, LABELS
@@ -100,14 +101,14 @@ def _unread(quality: Mapping[str, Any]) -> str:
 
 def _clock(report: Mapping[str, Any], component: str) -> Iterator[str]:
     """What the clock says of the part that was pruned, and why it does not say what the arithmetic would."""
-    macs, timed = report["macs"], timed_for(report["speed"]["measured"], component)
-    fast, (_, a, b), (_, c, d) = timed["speedup"], timed["dense"], timed["pruned"]
-    yield _saved(fast, TASKS.get(component, "each step"))
+    macs, ratio = report["macs"], intervals.found_in(timed_for(report["speed"]["measured"], component))
+    faster = intervals.state(ratio) == intervals.FASTER
+    yield _saved(ratio, TASKS.get(component, "each step"))
     smaller = report["params"]["pruned"] < report["params"]["dense"]
     alone = macs["dense"] / macs["pruned"] if smaller and macs["dense"] else 1.0  # zeros are still computed with
-    if alone > 1 and not a / d * 0.98 <= alone <= b / c * 1.02:  # within two percent of the intervals it is the same
-        yield (f"compute alone would make it {_times(alone)} faster" if (fast or 1) > alone else
-               f"{_times(alone)}{'' if (fast or 1) > 1 else ' faster'} would be possible if compute alone counted")
+    if alone > 1 and not intervals.agrees(ratio, alone):
+        yield (f"compute alone would make it {_times(alone)} faster" if faster and ratio and ratio[0] > alone else
+               f"{_times(alone)}{'' if faster else ' faster'} would be possible if compute alone counted")
     ran = ran_sparse(report["speed"]["measured"], component)
     if ran and ran["used"]:
         yield (f"{ran['used']} of {ran['used'] + ran['lost'] + sum(ran['without'].values())} pruned layers run kernels "
@@ -116,12 +117,15 @@ def _clock(report: Mapping[str, Any], component: str) -> Iterator[str]:
         yield "zeros are stored and multiplied like other numbers"
 
 
-def _saved(fast: float | None, task: str) -> str:
-    if fast is None:
-        return f"makes no difference beyond noise to how long {task} takes here"
-    if abs(fast - 1) < 0.005:
-        return f"changes how long {task} takes here by less than 0.5 %"
-    return f"makes {task} {_times(max(fast, 1 / fast))} {'faster' if fast > 1 else 'slower'} here"
+def _saved(ratio: intervals.Interval | None, task: str) -> str:
+    """How much faster or slower, and within what; that there is no difference; or that the runs do not tell."""
+    state = intervals.state(ratio)
+    if ratio is None or state == intervals.NOISE:
+        return f"leaves open whether {task} takes less time here: {intervals.said(ratio)}"
+    if state == intervals.SAME:
+        return f"makes {intervals.said(ratio)} to how long {task} takes here"
+    value, low, high = ratio if state == intervals.FASTER else (1 / ratio[0], 1 / ratio[2], 1 / ratio[1])
+    return f"makes {task} {_times(value)} {state} here ({low:.2f} to {high:.2f})"
 
 
 def _percent(share: float) -> str:

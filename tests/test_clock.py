@@ -1,13 +1,15 @@
-"""Measure mode: intervals by hand, the order of the runs, nothing inside one, and no speed-up within the noise."""
+"""Measure mode: the order of the runs, nothing inside one, what is told of the pairs, and what cannot be measured."""
 
+import copy
 import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
-from conftest import same, state
+from conftest import ddpm, same, state
 from torch.profiler import ProfilerActivity, profile
 
 import pruning
@@ -17,22 +19,6 @@ from pruning.costs import on_meta
 from pruning.subject import subject
 
 PARTS = ["text_encoder", "step", "denoiser", "vae.decoder", "picture"]
-
-
-def test_the_interval_of_a_constant_is_the_constant():
-    assert clock.interval([3.0] * 5) == (3.0, 3.0, 3.0)
-
-
-def test_an_interval_holds_its_median_and_stays_within_the_samples():
-    median, low, high = clock.interval([1.0, 2.0, 3.0, 4.0, 100.0])
-    assert median == 3
-    assert 1 <= low < 3 < high <= 100
-    assert clock.interval([1.0, 2.0, 3.0, 4.0, 100.0]) == (median, low, high)
-
-
-def test_a_single_run_a_side_says_nothing():
-    assert clock.timed([10.0], [5.0]) == Timed((10, 10, 10), (5, 5, 5), None)
-    assert clock.timed([10.0] * 2, [5.0] * 2).speedup == 2
 
 
 @pytest.fixture
@@ -46,7 +32,7 @@ def told(monkeypatch):
         return {"step": ms, "picture": 1000 * ms}
 
     monkeypatch.setattr(clock, "drawing", drawing)
-    monkeypatch.setattr(clock, "check", lambda dense, pruned, repeats: None)
+    monkeypatch.setattr(clock, "check", lambda dense, pruned, shot, repeats: None)
     monkeypatch.setattr(clock, "Run", lambda pipe, shot: None)
     monkeypatch.setattr(clock, "operators", lambda run: {"addmm": 3.0, "copy_": 1.0})
     monkeypatch.setattr(clock, "machine", lambda pipe: "a test")
@@ -54,14 +40,16 @@ def told(monkeypatch):
 
 
 def test_a_clear_difference_is_a_speedup(told):
-    measured = clock.interleaved([900.0, 10, 10, 10], [900.0, 4, 4, 4], pruning.Shot(), repeats=3)
-    assert (measured.dense, measured.pruned, measured.speedup) == ((10, 10, 10), (4, 4, 4), 2.5)  # no 900: a warm-up
-    assert told == ["dense", "pruned", "pruned", "dense", "dense", "pruned", "pruned", "dense"]  # A B B A
-    step = {"dense": (10, 10, 10), "pruned": (4, 4, 4), "speedup": 2.5}
-    picture = {"dense": (10_000,) * 3, "pruned": (4000,) * 3, "speedup": 2.5}
-    assert measured.to_dict() == {**step, "repeats": 3, "taken_on": "a test", "kernels": 0.75,
-                                  "between": 0.0, "steps": 20, "sparse": {},
-                                  "parts": {"step": step, "picture": picture}}
+    measured = clock.interleaved([900.0, *[10.0] * 6], [900.0, *[4.0] * 6], pruning.Shot(), repeats=6)
+    assert (measured.dense, measured.pruned, measured.speedup) == ((10, 10, 10), (4, 4, 4), pytest.approx(2.5))
+    assert told == ["dense", "pruned", "pruned", "dense"] * 3 + ["dense", "pruned"]  # warm-up, then B A, A B
+    parts = measured.to_dict()["parts"]
+    assert parts == {"step": dict(asdict(measured.parts["step"])), "picture": dict(asdict(measured.parts["picture"]))}
+    assert parts["step"] == {"dense": (10, 10, 10), "pruned": (4, 4, 4), "speedup": parts["step"]["ratio"][0],
+                             "ratio": pytest.approx((2.5, 2.5, 2.5)), "state": "faster"}
+    assert parts["picture"]["dense"] == (10_000,) * 3
+    assert measured.to_dict() == {**parts["step"], "repeats": 6, "taken_on": "a test", "kernels": 0.75, "between": 0.0,
+                                  "steps": 20, "sparse": {}, "parts": parts}
 
 
 def test_turns_say_how_far_it_is(told):
@@ -74,13 +62,31 @@ def test_turns_say_how_far_it_is(told):
         Turn(6, 6, "pruned", 1, 0)]
 
 
-def test_a_slowdown_is_told_too(told):
-    assert clock.interleaved([9.0, 2, 2], [9.0, 4, 4], pruning.Shot(), repeats=2).speedup == 0.5
+@pytest.mark.parametrize(("pruned", "state", "speedup"), [
+    ([20.0] * 6, "slower", 0.5),
+    ([9.9, 10.1, 10, 9.95, 10, 10.05], "no difference", None),
+    ([9.85] * 6, "no difference", None),  # 1.5 % faster beyond noise, and no more than copies of one model can differ by
+    ([9.0, 11, 10, 12, 8, 10], "too noisy", None),
+    ([5.0] * 5, "too few", None),
+    ([5.0], "too few", None)])
+def test_what_is_told_of_the_pairs(told, pruned, state, speedup):
+    measured = clock.interleaved([5.0, *[10.0] * len(pruned)], [5.0, *pruned], pruning.Shot(), len(pruned))
+    for one in (measured, *measured.parts.values()):
+        assert (one.state, one.speedup) == (state, speedup and pytest.approx(speedup))
+        assert (one.ratio is None) == (state == "too few")
 
 
-@pytest.mark.parametrize("pruned", [[5.0, 9, 11, 10], [5.0, 10, 30, 9], [5.0, 1, 1, 12]])
-def test_overlapping_intervals_are_no_speedup(told, pruned):
-    assert clock.interleaved([5.0, 10, 10, 10], pruned, pruning.Shot(), repeats=3).speedup is None
+def test_a_slow_minute_meets_both_sides_of_a_pair(told):
+    """Medians of either side would tell nothing: they lie anywhere between 10 and 20 ms."""
+    busy = [1.0, 2, 1, 2, 2, 1]
+    measured = clock.interleaved([9.0, *[11 * x for x in busy]], [9.0, *[10 * x for x in busy]], pruning.Shot(), 6)
+    assert measured.dense[1] < measured.pruned[2]
+    assert measured.ratio == pytest.approx((1.1, 1.1, 1.1))
+
+
+def test_enough_pairs_are_taken_unless_told_otherwise(told):
+    assert clock.interleaved([1.0] * 30, [1.0] * 30, pruning.Shot()).repeats == clock.PAIRS >= 6
+    assert clock.PAIRS % 2 == 0  # as many begin with either side
 
 
 # On real pipelines.
@@ -113,7 +119,8 @@ def test_a_real_pair_is_measured(tiny, smaller):
     before = state(tiny)
     measured = pruning.measure(tiny, smaller, pruning.Shot("a b", steps=3), repeats=2)
     assert list(measured.parts) == PARTS
-    assert measured.parts["step"] == Timed(measured.dense, measured.pruned, measured.speedup)
+    assert measured.parts["step"] == Timed(measured.dense, measured.pruned, None, None, "too few")
+    assert (measured.speedup, measured.ratio, measured.state) == (None, None, "too few")
     for timed in measured.parts.values():
         for median, low, high in (timed.dense, timed.pruned):
             assert 0 < low <= median <= high
@@ -180,7 +187,8 @@ def test_an_error_leaves_nothing(tiny, smaller, monkeypatch):
 
 
 @pytest.mark.parametrize(("repeats", "shot", "words"), [
-    (0, {}, "repeats cannot be 0"), (101, {}, "100 the most"), (1, {"sampler": "heun"}, "No sampler is called 'heun'"),
+    (0, {}, "repeats cannot be 0"), (101, {}, "100 the most"), ("six", {}, "repeats cannot be 'six'"),
+    (True, {}, "repeats cannot be True"), (2.5, {}, "fewer than 6 cannot tell"), (1, {"sampler": "heun"}, "No sampler is called 'heun'"),
     (1, {"size": 33}, "33 px")])
 def test_what_cannot_be_measured_is_refused_before_anything_runs(tiny, seen, repeats, shot, words):
     with pytest.raises(pruning.Refused, match=words):
@@ -188,14 +196,44 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(tiny, seen, rep
     assert seen == []
 
 
-def test_two_that_cannot_be_compared_are_refused(tiny, tiny_folder):
+def test_other_devices_types_and_weights_are_refused(tiny, tiny_folder):
     with pytest.raises(pruning.Refused, match=r"Dense is torch.float32 on cpu and pruned is torch.float16 on cpu"):
         pruning.measure(tiny, pruning.load(tiny_folder, dtype=torch.float16), pruning.Shot("a"))
+    mixed = copy.copy(tiny)
+    mixed.text_encoder = copy.deepcopy(tiny.text_encoder).half()
+    with pytest.raises(pruning.Refused, match=r"torch.float32 on cpu \(text_encoder\) and pruned is torch.float16"):
+        pruning.measure(tiny, mixed, pruning.Shot("a"))
     empty = subject(tiny).holding(on_meta(tiny.unet))
-    with pytest.raises(pruning.Refused, match="no weights"):
-        pruning.measure(empty, empty, pruning.Shot("a"))
-    with pytest.raises(pruning.Refused, match="Drawing with UNet2DConditionModel"):
-        pruning.measure(tiny.unet, tiny.unet, pruning.Shot("a"))
+    for pair in ((empty, empty), (tiny, empty)):
+        with pytest.raises(pruning.Refused, match="no weights"):
+            pruning.measure(*pair, pruning.Shot("a"))
+
+
+def test_other_classes_and_sizes_are_refused(tiny):
+    other = ddpm()
+    words = "Dense is a StableDiffusionPipeline with UNet2DConditionModel and pruned is a DDPMPipeline with UNet2DModel"
+    with pytest.raises(pruning.Refused, match=words):
+        pruning.measure(tiny, other, pruning.Shot("a"))
+    larger = copy.copy(tiny)
+    larger.unet = copy.deepcopy(tiny.unet)
+    larger.unet.register_to_config(sample_size=2 * tiny.unet.config.sample_size)
+    with pytest.raises(pruning.Refused, match=r"Dense is for 4 channels of \d+ latents .* pruned is for 4 channels of"):
+        pruning.measure(tiny, larger, pruning.Shot("a"))
+
+
+def test_what_cannot_draw_is_refused_on_either_side(tiny):
+    blind = copy.copy(tiny)
+    blind.vae = None
+    for pair in ((tiny, blind), (blind, tiny)):
+        with pytest.raises(pruning.Refused, match="cannot draw: it has no vae"):
+            pruning.measure(*pair, pruning.Shot("a"))
+    for other in (tiny.unet, None, "emoji-sd"):
+        with pytest.raises(pruning.Refused, match="is not part of this version"):
+            pruning.measure(tiny, other, pruning.Shot("a"))
+        with pytest.raises(pruning.Refused, match="is not part of this version"):
+            pruning.measure(other, tiny, pruning.Shot("a"))
+    with pytest.raises(pruning.Refused, match="is a Shot, not 'red heart'"):
+        pruning.measure(tiny, tiny, "red heart")
 
 
 # Inside a step.

@@ -342,7 +342,7 @@ def test_the_words_by_hand():
     """100 MACs, of which kernels skip 20; 80 % of a step is inside kernels; 10 ms against 9."""
     step = PlanStep(Recipe(component="unet"), "", "", Decision("pattern", {}))
     macs = {"dense": 100, "pruned": 100, "nonzero": 60}
-    timed = {"dense": (10, 10, 10), "pruned": (9, 9, 9), "speedup": 10 / 9}
+    timed = {"dense": (10, 10, 10), "pruned": (9, 9, 9), "speedup": 10 / 9, "ratio": (10 / 9, 1.1, 1.12)}
     taken = {"parts": {"step": timed}, "kernels": 0.8, "between": 0.1,
              "sparse": {"unet": {"used": 3, "lost": 1, "skipped": 20, "without": {"it is late": 2, "it is early": 1}}}}
     by_shape = kernels.Ceiling(4, 7, 0.5, 25, 4 / 3, {"it is late": 3})
@@ -351,8 +351,8 @@ def test_the_words_by_hand():
     assert found["why"] == (
         "3 of 7 pruned layers, with 40 % of the MACs, ran kernels that skip zeros; for 1 the dense kernel was as fast "
         "or faster in a probe on this device; 3 cannot: it is late (2), it is early (1). 20 % of a step cannot shrink, "
-        "so 1.19× is reachable. Measured 1.11×, below 1.19×: kernels that skip half of the work take more than half of "
-        "the time.")
+        "so 1.19× is reachable. Measured: 1.11× (1.10 to 1.12), below 1.19×: kernels that skip half of the work take "
+        "more than half of the time.")
 
 
 def test_the_report_says_how_many_ran(half, pruned, plan, gpu, on_cuda):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pruning
+from pruning import intervals
 from pruning.accounting import speed, timed_for
 from pruning.clock import Measured, Timed
 from pruning.kernels import Ceiling
@@ -21,17 +22,20 @@ def counts(dense=100, pruned=None, nonzero=None):
     return {"dense": dense, "pruned": pruned, "nonzero": pruned if nonzero is None else nonzero}
 
 
-def times(ratio, slack=0.0):
-    """10 ms against 10 / ratio, with intervals of a relative width."""
-    a, b = 10.0, 10.0 / ratio
-    return Timed(*((x, x * (1 - slack), x * (1 + slack)) for x in (a, b)), None if ratio == 1 else ratio)
+def times(ratio, slack=0.001):
+    """10 ms against 10 / ratio, with intervals of a relative width; ``ratio`` None is of too few runs."""
+    if ratio is None:
+        return Timed((10, 10, 10), (10, 10, 10), None)
+    found = ratio, ratio / (1 + slack), ratio * (1 + slack)
+    sides = ((x, x * (1 - slack), x * (1 + slack)) for x in (10.0, 10.0 / ratio))
+    return Timed(*sides, ratio if intervals.differs(found) else None, found, intervals.state(found))
 
 
-def taken(step=1.0, kernels=0.8, slack=0.0, text=1.0, decoder=1.0):
+def taken(step=1.0, kernels=0.8, slack=0.001, text=1.0, decoder=1.0):
     one = times(step, slack)
     parts = {"text_encoder": times(text), "step": one, "vae.decoder": times(decoder)}
-    return Measured(one.dense, one.pruned, one.speedup, 5, "a test", parts, kernels,
-                    None if kernels is None else 1 - kernels).to_dict()
+    return Measured(one.dense, one.pruned, one.speedup, 10, "a test", parts, kernels,
+                    None if kernels is None else 1 - kernels, ratio=one.ratio, state=one.state).to_dict()
 
 
 def test_smaller_layers_that_were_not_measured():
@@ -47,11 +51,15 @@ def test_reachable_by_the_share_of_time_inside_kernels(kernels, reachable):
 
 
 @pytest.mark.parametrize(("ratio", "words"), [
-    (1.65, "Measured 1.65×: no different from 1.67× beyond noise."),
-    (1.21, "Measured 1.21×, below 1.67×: smaller kernels do fewer operations a second, and norms and copies shrink "
-           "less than MACs."),
-    (1.9, "Measured 1.90×, above 1.67×: work that MACs do not count (norms, softmax, memory traffic) shrinks, too."),
-    (1, "Measured: no difference beyond noise.")])
+    (1.65, "Measured: 1.65× (1.65 to 1.65), no different from 1.67× beyond noise."),
+    (1.21, "Measured: 1.21× (1.21 to 1.21), below 1.67×: smaller kernels do fewer operations a second, and norms and "
+           "copies shrink less than MACs."),
+    (1.9, "Measured: 1.90× (1.90 to 1.90), above 1.67×: work that MACs do not count (norms, softmax, memory traffic) "
+          "shrinks, too."),
+    (0.8, "Measured: 0.80× (0.80 to 0.80), below 1.67×: smaller kernels do fewer operations a second, and norms and "
+          "copies shrink less than MACs."),
+    (1.015, "Measured: no difference larger than 2 %."),
+    (None, "Measured: too few runs to tell. Measure again with more runs, while nothing else runs.")])
 def test_the_clock_against_what_is_reachable(ratio, words):
     found = speed(a_step(), counts(100, 50), taken(ratio))
     assert found["measured"] == taken(ratio)
@@ -60,12 +68,27 @@ def test_the_clock_against_what_is_reachable(ratio, words):
 
 
 def test_wide_intervals_tell_no_difference_from_reachable():
-    assert "1.40×: no different from 1.67×" in speed(a_step(), counts(100, 50), taken(1.4, slack=0.1))["why"]
+    assert "1.40× (1.17 to 1.68), no different from 1.67×" in speed(a_step(), counts(100, 50),
+                                                                    taken(1.4, slack=0.2))["why"]
+
+
+def test_runs_that_are_too_noisy_say_so():
+    assert speed(a_step(), counts(100, 50), taken(1.1, slack=0.2))["why"].endswith(
+        "Measured: too noisy to tell (0.92× to 1.32×). Measure again with more runs, while nothing else runs.")
+
+
+def test_a_measurement_of_an_older_version_is_read():
+    """It has both sides' intervals, and not those of the ratio."""
+    old = {"dense": [10.0, 9.9, 10.1], "pruned": [5.0, 4.9, 5.1], "speedup": 2.0}
+    measured = {"parts": {"step": old}, "kernels": 0.8, "between": 0.2, "repeats": 5}
+    assert speed(a_step(), counts(100, 50), measured)["why"].endswith(
+        "Measured: 2.00× (1.94 to 2.06), above 1.67×: work that MACs do not count (norms, softmax, memory traffic) "
+        "shrinks, too.")
 
 
 def test_without_a_share_the_rest_of_the_step_is_the_reason():
     assert speed(a_step(), counts(100, 50), taken(1.5, None))["why"].endswith(
-        "Measured 1.50×, below 2.00×: part of the time does not shrink with the MACs (norms, copies, Python).")
+        "Measured: 1.50× (1.50 to 1.50), below 2.00×: part of the time does not shrink with the MACs (norms, copies, Python).")
 
 
 def test_zeros_are_multiplied():
@@ -74,8 +97,9 @@ def test_zeros_are_multiplied():
     assert found["why"] == ("Zeros are stored and multiplied like other numbers: this device has no kernel that skips "
                             "them.")
     assert speed(a_step("threshold"), counts(nonzero=25), taken(1.3))["why"].endswith(
-        "Measured 1.30×, though both do the same arithmetic: was other work running? Measure again.")
-    assert "no different from 1.00×" in speed(a_step("threshold"), counts(nonzero=25), taken(1.01))["why"]
+        "Measured: 1.30× (1.30 to 1.30), though both do the same arithmetic: was other work running? Measure again.")
+    assert "(1.00 to 1.06), no different from 1.00×" in speed(a_step("threshold"), counts(nonzero=25),
+                                                              taken(1.03, slack=0.025))["why"]
 
 
 def test_a_few_zeros_of_the_models_own_are_not_worth_a_word():
@@ -89,7 +113,7 @@ def test_a_pattern_without_a_kernel():
     found = speed(a_step("pattern"), counts(nonzero=60), taken(1), none)
     assert (found["theory"], found["reachable"]) == (100 / 60, 1)
     assert found["why"] == ("Zeros are stored and multiplied like other numbers: a CPU has no 2:4 kernel in PyTorch. "
-                            "Measured: no difference beyond noise.")
+                            "Measured: no difference larger than 2 %.")
 
 
 def test_a_pattern_with_kernels_in_some_layers():
@@ -122,8 +146,8 @@ def test_the_part_that_a_component_answers_for():
 def test_the_decoder_is_compared_with_its_own_time():
     found = speed(a_step(component="vae.decoder"), counts(100, 50), taken(1, decoder=1.5))
     assert found["reachable"] == 2  # the share is the denoiser's
-    assert found["why"].endswith("Measured 1.50×, below 2.00×: part of the time does not shrink with the MACs (norms, "
-                                 "copies, Python).")
+    assert found["why"].endswith("Measured: 1.50× (1.50 to 1.50), below 2.00×: part of the time does not shrink with the "
+                                 "MACs (norms, copies, Python).")
 
 
 def test_nothing_was_removed():
@@ -138,7 +162,7 @@ def test_a_report_with_a_clock(tiny, component):
     plan = pruning.plan(tiny, ratio=0.5, units="channel" if component == "vae.decoder" else "neuron",
                         component=component)
     pruned = pruning.apply(tiny, plan)
-    measured = pruning.measure(tiny, pruned, pruning.Shot("a", steps=1), repeats=2)
+    measured = pruning.measure(tiny, pruned, pruning.Shot("a", steps=1), repeats=6)
     found = pruning.report(tiny, pruned, plan, measured=measured)
     told = found.to_dict()["speed"]
     assert told["measured"]["parts"] == measured.to_dict()["parts"]

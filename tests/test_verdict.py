@@ -3,6 +3,7 @@
 import pytest
 
 import pruning
+from pruning import intervals
 from pruning.images import Drawn, draw_pair
 from pruning.quality import compared
 from pruning.verdict import BANDS, headline, sentence
@@ -19,13 +20,16 @@ def report(kinds=("channel",), gone=300, left=SLICED, measured=None, macs=None, 
             "fingerprint": {"dense": "a", "pruned": "a" if same else "b"}}
 
 
-def clock(dense, pruned, speedup="by the medians", part="step"):
-    """A stopwatch with intervals of one percent to either side."""
-    other = {"dense": (1.0, 1.0, 1.0), "pruned": (1.0, 1.0, 1.0), "speedup": None}
-    timed = {"dense": (dense, dense * 0.99, dense * 1.01), "pruned": (pruned, pruned * 0.99, pruned * 1.01),
-             "speedup": dense / pruned if speedup else None}
-    parts = dict.fromkeys(("text_encoder", "step", "denoiser", "vae.decoder", "picture"), other) | {part: timed}
-    return parts["step"] | {"repeats": 5, "taken_on": "a test", "parts": parts, "kernels": 0.8}
+def clock(dense, pruned, slack=0.01, part="step"):
+    """A stopwatch whose ratio has an interval of one percent to either side; ``slack`` None is of too few runs."""
+    def timed(a, b):
+        ratio = None if slack is None else (a / b, a / b / (1 + slack), a / b * (1 + slack))
+        return {"dense": (a, a, a), "pruned": (b, b, b), "speedup": a / b if intervals.differs(ratio) else None,
+                "ratio": ratio, "state": intervals.state(ratio)}
+
+    parts = {name: timed(dense, pruned) if name == part else timed(1.0, 1.0)
+             for name in ("text_encoder", "step", "denoiser", "vae.decoder", "picture")}
+    return parts["step"] | {"repeats": 10, "taken_on": "a test", "parts": parts, "kernels": 0.8}
 
 
 def quality(ssim=0.93, ranks=((1, 1),), psnr=25.0):
@@ -119,25 +123,32 @@ def test_bands_fall():
 
 
 @pytest.mark.parametrize(("measured", "words"), [
-    (clock(148.0, 100.0), "makes each step 1.48× faster here; 1.90× would be possible if compute alone counted"),
-    (clock(188.0, 100.0), "makes each step 1.88× faster here"),  # as good as 1.90
-    (clock(250.0, 100.0), "makes each step 2.50× faster here; compute alone would make it 1.90× faster"),
-    (clock(100.0, 125.0),
-     "makes each step 1.25× slower here; 1.90× faster would be possible if compute alone counted"),
-    (clock(100.0, 100.0, None), "makes no difference beyond noise to how long each step takes here; 1.90× faster would "
+    (clock(148.0, 100.0),
+     "makes each step 1.48× faster here (1.47 to 1.49); 1.90× would be possible if compute alone counted"),
+    (clock(188.0, 100.0), "makes each step 1.88× faster here (1.86 to 1.90)"),  # as good as 1.90
+    (clock(250.0, 100.0),
+     "makes each step 2.50× faster here (2.48 to 2.52); compute alone would make it 1.90× faster"),
+    (clock(100.0, 125.0), "makes each step 1.25× slower here (1.24 to 1.26); 1.90× faster would be possible if compute "
+     "alone counted"),
+    (clock(100.0, 100.0), "makes no difference larger than 2 % to how long each step takes here; 1.90× faster would "
      "be possible if compute alone counted"),
-    (clock(1000.0, 999.0), "changes how long each step takes here by less than 0.5 %; 1.90× would be possible if "
-     "compute alone counted"),
-    (clock(12_345.0, 1000.0), "makes each step 12.3× faster here; compute alone would make it 1.90× faster")])
+    (clock(1015.0, 1000.0), "makes no difference larger than 3 % to how long each step takes here; 1.90× faster would "
+     "be possible if compute alone counted"),
+    (clock(110.0, 100.0, 0.2), "leaves open whether each step takes less time here: too noisy to tell (0.92× to "
+     "1.32×); 1.90× faster would be possible if compute alone counted"),
+    (clock(200.0, 100.0, None), "leaves open whether each step takes less time here: too few runs to tell"),
+    (clock(12_345.0, 1000.0),
+     "makes each step 12.3× faster here (12.22 to 12.47); compute alone would make it 1.90× faster")])
 def test_smaller_layers(measured, words):
     assert sentence(report(measured=measured), quality()) == (
         f"Removing 30.0 % of the channels keeps the picture (SSIM 0.93) and {words}.")
 
 
 @pytest.mark.parametrize(("measured", "words"), [
-    (clock(100.0, 100.0, None), "makes no difference beyond noise to how long each step takes here"),
-    (clock(100.0, 103.0), "makes each step 1.03× slower here"),
-    (clock(103.0, 100.0), "makes each step 1.03× faster here")])
+    (clock(100.0, 100.0), "makes no difference larger than 2 % to how long each step takes here"),
+    (clock(100.0, 103.0), "makes each step 1.03× slower here (1.02 to 1.04)"),
+    (clock(103.0, 100.0), "makes each step 1.03× faster here (1.02 to 1.04)"),
+    (clock(103.0, 100.0, None), "leaves open whether each step takes less time here: too few runs to tell")])
 @pytest.mark.parametrize(("kind", "pattern", "removed"), [
     ("weight", None, "30.0 % of the weights"), ("nm", "2:4", "half of each 4 weights (2:4)"),
     ("channel", None, "30.0 % of the channels")])  # the last one masked: every shape as it was
@@ -150,31 +161,33 @@ def test_zeros(kind, pattern, removed, measured, words):
 def test_smaller_layers_with_zeros():
     left = {"dense": 190, "pruned": 100, "nonzero": 50}
     assert sentence(report(("weight",), 500, left, clock(148.0, 100.0)), quality()) == (
-        "Removing 50.0 % of the weights keeps the picture (SSIM 0.93) and makes each step 1.48× faster here; 1.90× "
+        "Removing 50.0 % of the weights keeps the picture (SSIM 0.93) and makes each step 1.48× faster here (1.47 to "
+        "1.49); 1.90× "
         "would be possible if compute alone counted; zeros are stored and multiplied like other numbers.")
 
 
 def test_uncounted_macs():
     measured, macs = clock(148.0, 100.0), {"dense": None, "pruned": None, "nonzero": None}
     assert sentence(report(measured=measured, macs=macs), quality()) == (
-        "Removing 30.0 % of the channels keeps the picture (SSIM 0.93) and makes each step 1.48× faster here.")
+        "Removing 30.0 % of the channels keeps the picture (SSIM 0.93) and makes each step 1.48× faster here (1.47 to "
+        "1.49).")
 
 
 def test_measured_and_no_longer_read():
     assert sentence(report(measured=clock(190.0, 100.0)), quality(0.6, ((1, 7),))) == (
         "Removing 30.0 % of the channels breaks the picture (SSIM 0.6), which emoji-clip (a proxy) no longer reads as "
-        "the prompt, and makes each step 1.90× faster here.")
+        "the prompt, and makes each step 1.90× faster here (1.88 to 1.92).")
 
 
 def test_measured_and_not_drawn():
     assert sentence(report(measured=clock(190.0, 100.0)), None) == (
-        "Removing 30.0 % of the channels makes each step 1.90× faster here. The pictures are not drawn yet.")
+        "Removing 30.0 % of the channels makes each step 1.90× faster here (1.88 to 1.92). The pictures are not drawn yet.")
 
 
 @pytest.mark.parametrize(("component", "words"), [
-    ("vae.decoder", "of the VAE decoder keeps the picture (SSIM 0.93) and makes decoding 1.90× faster here."),
+    ("vae.decoder", "of the VAE decoder keeps the picture (SSIM 0.93) and makes decoding 1.90× faster here (1.88 to 1.92)."),
     ("text_encoder",
-     "of the text encoder keeps the picture (SSIM 0.93) and makes encoding the prompt 1.90× faster here.")])
+     "of the text encoder keeps the picture (SSIM 0.93) and makes encoding the prompt 1.90× faster here (1.88 to 1.92).")])
 def test_other_components_have_their_own_clock(component, words):
     told = report(measured=clock(190.0, 100.0, part=component))
     assert sentence(told, quality(), component) == f"Removing 30.0 % of the channels {words}"
@@ -222,7 +235,7 @@ def test_a_real_report(tiny):
     assert sentence(told, found, plan.recipe.component, plan.recipe.pattern) == (
         f"Removing half of each 4 weights (2:4) makes another picture (SSIM {found['ssim']:.3g}). "
         "Speed: not measured yet.")
-    measured = pruning.measure(tiny, sparse, shot, repeats=2)
+    measured = pruning.measure(tiny, sparse, shot, repeats=6)
     timed = pruning.report(tiny, sparse, plan, measured=measured).to_dict()
     assert sentence(timed, None, "unet", "2:4").endswith(
         "; zeros are stored and multiplied like other numbers. The pictures are not drawn yet.")

@@ -10,9 +10,9 @@ before and after, and a layer stays as it was when its error did not fall.
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import psutil
@@ -32,17 +32,24 @@ from pruning.work import Looked
 WIDE = 3600  # inputs of a whole window, up to which its positions are adjusted together
 LEAST = 1 << 28  # bytes of second moments that there is always room for
 DAMP = 0.01  # of the mean of the diagonal, added to it
-TURNS, TINY = 20, 1e-30  # of conjugate gradients: within 0.1 % of the exact answer on emoji-sd's layers
+ABOVE = 1e-3  # of the exact solution's squared error, by which an adjusted layer's may be above it
+TURNS, TINY = 400, 1e-30  # of conjugate gradients at most
+WORTH = 100  # turns that factorising may cost instead
+BATCH = 1 << 24  # numbers that are factorised in one go
 Sees = Callable[[str, nn.Module, tuple[Any, ...]], None]  # a site's name, its layer, what that is given
 
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
-    """A layer's new weight, None where the old one is as good, and its relative output error before and after."""
+    """A layer's new weight, None where the old one is as good, and its relative output error before and after.
+
+    ``above`` bounds by which share the squared error on the samples that it was adjusted by exceeds the least possible.
+    """
 
     weight: Tensor | None
     before: float
     after: float
+    above: float = 0.0
 
 
 def adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[Looked, None, dict[str, Adjusted]]:
@@ -59,7 +66,7 @@ def adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[L
     groups = list(_groups(dense, sites))
     of = len(groups) * len(fit) + len(sites) + len(held)
     told = iter([Looked(i + 1, of, "adjusting what stays") for i in range(of)])
-    better: dict[str, Tensor] = {}
+    better, above = dict[str, Tensor](), dict[str, float]()
     for group in groups:
         moments = Moments()
         for call in fit:
@@ -67,13 +74,13 @@ def adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[L
             yield next(told)
         for site in group:
             if (seen := moments.of(site)) is not None:
-                better[site.name] = adjusted(dense, net, site, seen)
+                better[site.name], above[site.name] = adjusted(dense, net, site, seen)
             yield next(told)
     errors = Errors(net, better)
     for call in held:
         _shown(dense, call, [site for site in sites if site.name in better], errors.see)
         yield next(told)
-    return errors.judged()
+    return {name: replace(layer, above=above[name]) for name, layer in errors.judged().items()}
 
 
 def halves(calls: Sequence[Call], count: int) -> tuple[list[Call], list[Call]]:
@@ -208,34 +215,85 @@ def _groups(net: nn.Module, sites: Sequence[Site]) -> Iterator[list[Site]]:
 
 
 @torch.no_grad()
-def adjusted(dense: nn.Module, net: nn.Module, site: Site, moments: Tensor) -> Tensor:
-    """A layer's weight once what stays is adjusted, as it is stored: half precision rounds, and ends at 65504."""
+def adjusted(dense: nn.Module, net: nn.Module, site: Site, moments: Tensor) -> tuple[Tensor, float]:
+    """A layer's weight once what stays is adjusted, as it is stored: half precision rounds, and ends at 65504.
+
+    With it comes the bound that ``solved`` gives.
+    """
     module, weight = dense.get_submodule(site.module), net.get_parameter(site.tensor).detach()
     whole = matrix(module, site, dense.get_parameter(site.tensor).detach().float())
-    better = solved(whole, matrix(module, site, weight.float()) != 0, moments)
+    better, above = solved(whole, matrix(module, site, weight.float()) != 0, moments)
     shaped = better.view(weight.shape) if _together(module) else site.unrows(better.view(site.rows(weight).shape))
-    return torch.empty_like(weight).copy_(shaped)
+    return torch.empty_like(weight).copy_(shaped), above
 
 
-def solved(weight: Tensor, keep: Tensor, moments: Tensor) -> Tensor:
+def solved(weight: Tensor, keep: Tensor, moments: Tensor) -> tuple[Tensor, float]:
     """Weights, zero where ``keep`` is not, whose outputs are nearest those of ``weight``; all (outputs, n).
 
-    For each output a least-squares problem of its own, over the weights that it keeps; all of them are solved at once
-    by conjugate gradients on the damped moments.
+    For each output a least-squares problem of its own, over the weights that it keeps, on the damped moments. Each is
+    factorised where that is affordable; else, and where rounding left something, all are iterated on together. With
+    them comes the share by which their squared errors, summed up, can be above the least possible, at most.
     """
     size = float(moments.diagonal().mean()) or 1.0
     damped = moments / size
     damped.diagonal().add_(DAMP)
+    return iterated(weight, keep, damped, factorised(weight, keep, damped) if affordable(keep) else weight * keep)
+
+
+def affordable(keep: Tensor) -> bool:
+    """Whether factorising for each row costs at most as much as ``WORTH`` turns of conjugate gradients."""
+    rows, n = keep.shape
+    return float(keep.sum(1).double().pow(3).sum()) / 3 <= WORTH * 2.0 * n * n * rows
+
+
+def factorised(weight: Tensor, keep: Tensor, damped: Tensor) -> Tensor:
+    """The exact solution but for rounding, row by row; rows that rounding leaves indefinite stay as they were.
+
+    Rows that keep about as many are stacked, the shorter ones filled up with what does nothing.
+    """
+    out, counts = weight * keep, keep.sum(1)
+    wanted = (weight - out) @ damped
+    order = counts.argsort()
+    rows = order[(counts[order] > 0) & (counts[order] < keep.shape[1])]
+    while len(rows):
+        most = int(counts[rows[-1]])
+        some, rows = rows[-max(1, BATCH // most**2):], rows[: -max(1, BATCH // most**2)]
+        places = keep[some].int().argsort(dim=1, descending=True, stable=True)[:, :most]  # those kept come first
+        real = torch.arange(most, device=keep.device) < counts[some, None]
+        parts = damped[places[:, :, None], places[:, None, :]] * (real[:, :, None] & real[:, None, :])
+        parts.diagonal(dim1=1, dim2=2).add_(~real)
+        factors, failed = torch.linalg.cholesky_ex(parts)
+        gain = torch.cholesky_solve((wanted[some].gather(1, places) * real)[:, :, None], factors)[:, :, 0]
+        out[some] = out[some].scatter_add(1, places, gain * real * (failed == 0)[:, None])
+    return out
+
+
+def iterated(weight: Tensor, keep: Tensor, damped: Tensor, out: Tensor) -> tuple[Tensor, float]:
+    """Nearer to the solution by conjugate gradients, until the bound on what is left to win is small enough."""
     scale = 1 / damped.diagonal()  # so that inputs of all sizes are solved for in as few turns
-    out = weight * keep
-    left = ((weight - out) @ damped) * keep
+    lost, left = _lost(weight - out, keep, damped)
     turn = left * scale
     size_left = (left * turn).sum(1, keepdim=True)
     for _ in range(TURNS):
+        if _above(lost, left) <= ABOVE:
+            break
         met = (turn @ damped) * keep
         far = size_left / (turn * met).sum(1, keepdim=True).clamp_min(TINY)
-        out += far * turn
-        left -= far * met
+        out = out + far * turn
+        left = left - far * met
+        lost -= float((far * size_left).sum())
         before, size_left = size_left, (left * left * scale).sum(1, keepdim=True)
         turn = left * scale + size_left / before.clamp_min(TINY) * turn
-    return out
+    return out, _above(*_lost(weight - out, keep, damped))
+
+
+def _lost(off: Tensor, keep: Tensor, damped: Tensor) -> tuple[float, Tensor]:
+    """The squared error of weights that are off, and half of its gradient where they are free."""
+    slope = off @ damped
+    return float((slope * off).sum()), slope * keep
+
+
+def _above(lost: float, left: Tensor) -> float:
+    """By which share of the least squared error one can be above it: no eigenvalue of the moments is below ``DAMP``."""
+    most = float(left.square().sum()) / DAMP
+    return most / (lost - most) if most < lost else float(most > 0) and inf

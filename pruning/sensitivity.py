@@ -1,17 +1,25 @@
-"""How much a component's answer misses each layer, and the ratios that follow from it."""
+"""How much a component's output changes with each layer, and the ratios that follow from it.
+
+Every layer is tried alone at the same fixed shares of its units, whatever ratio is asked for: what a request means does
+not depend on which ratios were asked for before, and another ratio needs no other trial.
+"""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import floor, log
+from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pruning import samples
 from pruning.call import Call
 from pruning.observe import resting
+from pruning.room import Room
 from pruning.scores import Scores
-from pruning.spread import Asked, Room, decide, free_sites
+from pruning.spread import Asked, counted, crossing, decide, free_sites
 from pruning.subject import Subject, fingerprint
 from pruning.surgery import carried_out
 from pruning.types import PlanStep, Recipe
@@ -19,48 +27,94 @@ from pruning.work import Looked
 
 LOOKS, FEW = 4, 2  # calls of the calibration that every layer is judged by; and by which, of a large network
 LARGE = 200_000_000  # parameters of a network that is judged by few calls, a U-Net on latents of half the side
+TRIED = (0.25, 0.5)  # shares of a layer's units that are tried
+CUBE, FLAT, STEEP = 3.0, 1.5, 6.0  # an error's exponent where it cannot be fitted, and between which it is
+QUIET = 1e-6  # of the largest error: smaller ones count as this, since nothing but rounding is seen there
+Trials = Sequence[tuple[float, float]]  # (share of a layer's units, relative squared error), ascending
+
+
+@dataclass(frozen=True)
+class Rise:
+    """How a layer's error rises with the share x of its units that goes: ``size * x ** exponent``."""
+
+    size: float
+    exponent: float
+
+    @classmethod
+    def through(cls, trials: Trials, exponent: float) -> "Rise":
+        """The rise of that exponent through the last trial, where the error is known best."""
+        share, error = trials[-1]
+        return cls(error / share**exponent, exponent)
 
 
 @dataclass(frozen=True)
 class Missed:
-    """How much the answer misses each layer: site -> its relative squared error when that layer alone is pruned."""
+    """What was found: site -> its trials, each with the error of the output when that layer alone is pruned.
 
-    ratio: float  # at which each was pruned
-    errors: Mapping[str, float]
+    A layer that can give nothing has none.
+    """
+
+    errors: Mapping[str, Trials]
+
+    def rises(self) -> dict[str, Rise]:
+        """A rise for each layer, through both of its trials where there are two.
+
+        The smallest x of a layer's weights, with their density nearly even around zero, have a squared sum that grows
+        with x cubed. But units differ, and so do methods: of emoji-sd's layers the exponents are 1.7 to 3.5. A layer
+        with one trial (of two units, one goes) has the median of the others' exponents.
+        """
+        least = QUIET * max((error for trials in self.errors.values() for _, error in trials), default=0.0) or 1.0
+        heard = {name: [(share, max(error, least)) for share, error in trials]
+                 for name, trials in self.errors.items() if trials}
+        fitted = {name: steepness(trials) for name, trials in heard.items()
+                  if len(trials) > 1 and trials[-1][1] > least}
+        usual = median(fitted.values()) if fitted else CUBE
+        return {name: Rise.through(trials, fitted.get(name, usual)) for name, trials in heard.items()}
 
     def divided(self, recipe: Recipe, scores: Scores) -> Recipe:
         """The recipe with a ratio of its own for each layer, of the same amount in all.
 
-        The smallest x of a layer's weights, with their density nearly even around zero, have a squared sum that grows
-        with x cubed. With e the error at the ratio that was tried, the sum of e (x / ratio)^3 at a given amount is
-        least where x goes with the root of size / e, a layer's size being all that it could give to the amount. So
-        other ratios of the same layers follow without another look.
+        The sum of the layers' errors at a given amount is least where each would rise as much for a little more.
         """
-        ratios = suggested(recipe, scores, self.errors)
+        ratios = suggested(recipe, scores, self.rises())
         return replace(recipe, spread="layer", overrides=tuple(sorted({**dict(recipe.overrides), **ratios}.items())))
 
 
-def measuring(looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[Looked, None, Missed]:
-    """Prune each site alone at the recipe's ratio and compare the answers.
+def steepness(trials: Trials) -> float:
+    """The exponent of a rise through the first and the last trial, within bounds.
 
-    Where that is less than one of a site's units, one goes, and the error is taken to have grown with the cube.
+    Below the one bound a little less of many layers would mean nearly all of a few.
+    """
+    (few, small), (many, large) = trials[0], trials[-1]
+    return min(max(log(large / small) / log(many / few), FLAT), STEEP)
+
+
+def measuring(looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[Looked, None, Missed]:
+    """Prune each site alone and compare the outputs, at shares that depend on the site alone.
+
+    Of the recipe count the calibration, the layers that may be pruned, and the steps in which they can.
     """
     calls = judging(looked_at.net, samples.calls(looked_at, samples.settled(looked_at, recipe.calibration)))
     whole = [Walked(looked_at.net, call) for call in calls]
-    alone = replace(recipe, spread="layer", of="units", overrides=(), update=False)
+    alone = replace(recipe, spread="layer", of="units", overrides=(), update=False, most=1.0, ratio=0.0)
     arch, weights = fingerprint(looked_at.net)
-    sites, errors = free_sites(scores.catalog, recipe), dict[str, float]()
-    for site in sites:
-        errors[site.name], room = 0.0, Room.of(site, alone, scores.catalog)
-        if room.most:
-            ratio = recipe.ratio if room.steps(site.units * recipe.ratio) else room.step / site.units
-            step = PlanStep(alone, arch, weights, decide(
-                replace(scores, catalog=scores.catalog.only(site.name)), replace(alone, ratio=ratio, most=1.0)))
-            less = carried_out(looked_at, step, masked=True)
-            changed = apart([one.answer for one in whole], [one.again(less) for one in whole])
-            errors[site.name] = changed * (recipe.ratio / ratio) ** 3
-        yield Looked(len(errors), len(sites), f"pruning one layer at a time ({len(calls)} samples)")
-    return Missed(recipe.ratio, errors)
+    shares = {site.name: tried(Room.of(site, alone, scores.catalog)) for site in free_sites(scores.catalog, alone)}
+    errors: dict[str, list[tuple[float, float]]] = {name: [] for name in shares}
+    of, done = sum(map(len, shares.values())), 0
+    for name, share in ((name, share) for name, found in shares.items() for share in found):
+        wanted = replace(alone, ratio=share)
+        step = PlanStep(wanted, arch, weights, decide(replace(scores, catalog=scores.catalog.only(name)), wanted))
+        less = carried_out(looked_at, step, masked=True)
+        errors[name].append((share, apart([one.answer for one in whole], [one.again(less) for one in whole])))
+        yield Looked(done := done + 1, of, f"pruning one layer at a time ({len(calls)} samples)")
+    return Missed(errors)
+
+
+def tried(room: Room) -> list[float]:
+    """The shares of a site's units that are tried: the steps nearest to ``TRIED``, at least one; none of one step."""
+    steps = room.site.units // room.step
+    able = {min(max(1, floor(share * steps + 0.5)), room.most) for share in TRIED} - {0}
+    return [count * room.step / room.site.units for count in sorted(able)]
 
 
 def judging(net: nn.Module, calls: list[Call]) -> list[Call]:
@@ -141,11 +195,68 @@ def apart(whole: Iterable[Tensor], less: Iterable[Tensor]) -> float:
     return far / max(1e-30, sum(float(a.double().square().sum()) for a, _ in pairs))
 
 
-def suggested(recipe: Recipe, scores: Scores, errors: Mapping[str, float]) -> dict[str, float]:
-    """Layer -> ratio; layers that have a ratio of their own keep it."""
+def suggested(recipe: Recipe, scores: Scores, rises: Mapping[str, Rise]) -> dict[str, float]:
+    """Layer -> ratio; layers that have a ratio of their own keep it, and those without a rise give nothing.
+
+    Raises:
+        Refused: the layers cannot give so much.
+    """
     asked = Asked.of(scores.catalog, recipe)
-    least = max(errors.values()) * 1e-6 or 1.0
-    whole = [((room.site.units * room.worth) ** 3 / max(least, errors[room.site.name])) ** 0.5 for room in asked.rooms]
-    amounts = asked.filled(whole, [float(room.amount) for room in asked.rooms])
-    return {room.site.module: amount / (room.site.units * room.worth)
-            for room, amount in zip(asked.rooms, amounts, strict=True)}
+    if asked.fixed and not asked.rooms:
+        asked.check_own()
+        return {}
+    rooms = [room for room in asked.rooms if room.most]
+    cheapest = Cheapest([room.site.units * room.worth for room in rooms], [room.amount for room in rooms],
+                        [rises[room.site.name] for room in rooms])
+    if crossing(recipe, scores.catalog):
+        found = _counted(asked, scores, rooms, cheapest)
+    else:
+        asked.check([room.amount for room in rooms])
+        found = [amount / (room.site.units * room.worth)
+                 for room, amount in zip(rooms, cheapest.amounts(asked.amount), strict=True)]
+    return {room.site.module: 0.0 for room in asked.rooms} | {
+        room.site.module: ratio for room, ratio in zip(rooms, found, strict=True)}
+
+
+def _counted(asked: Asked, scores: Scores, rooms: Sequence[Room], cheapest: "Cheapest") -> list[float]:
+    """The shares in whole steps, where what they come to has to be counted."""
+    own = {one.rooms[0].site.name: one.alone for one in asked.fixed if one.alone}
+
+    def at(ratio: float) -> dict[str, int]:
+        amounts = cheapest.amounts(ratio * sum(cheapest.most))
+        steps = ((room.site.name, room.steps(amount)) for room, amount in zip(rooms, amounts, strict=True))
+        return {**own, **{name: count for name, count in steps if count}}
+
+    found = counted(scores, asked, at)
+    return [found.get(room.site.name, 0) * room.step / room.site.units for room in rooms]
+
+
+class Cheapest:
+    """Amounts of several layers, of which the sum of their errors is least.
+
+    Of a layer with ``whole`` at most ``most`` goes. Where an error rises as ``size * (amount / whole) ** exponent``,
+    a little more costs ``price``, the same for all layers that are not full.
+    """
+
+    def __init__(self, whole: Sequence[float], most: Sequence[float], rises: Sequence[Rise]) -> None:
+        self.whole, self.most = (torch.tensor(values, dtype=torch.float64) for values in (whole, most))
+        size, exponent = torch.tensor([(rise.size, rise.exponent) for rise in rises], dtype=torch.float64).view(-1, 2).T
+        self.steep = exponent - 1
+        self.cost = (size * exponent).log() - self.whole.log()  # of a little more where all of a layer would go
+
+    def at(self, price: float) -> Tensor:
+        """The amounts at the logarithm of a price, (layers,)."""
+        return torch.minimum(self.whole * ((price - self.cost) / self.steep).exp(), self.most)
+
+    def amounts(self, amount: float) -> list[float]:
+        """The amounts that come to ``amount``, which is not more than all."""
+        if amount <= 0 or not len(self.most):
+            return [0.0] * len(self.most)
+        if amount >= float(self.most.sum()):
+            return self.most.tolist()
+        full = self.cost + self.steep * (self.most / self.whole).log()  # the prices at which layers are full
+        low, high = float((self.cost - 40 * self.steep).min()), float(full.max())
+        for _ in range(64):
+            middle = (low + high) / 2
+            low, high = (middle, high) if float(self.at(middle).sum()) < amount else (low, middle)
+        return self.at(high).tolist()

@@ -10,7 +10,7 @@ totals are met within one unit, those of the isomorphic spread within one of eac
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import ceil, floor
@@ -131,8 +131,7 @@ class Asked:
         if self.fixed and not self.rooms:
             self.check_own()
             return []
-        if not 0 <= amount <= sum(most):
-            raise self.too_much(self.recipe.ratio + (sum(most) - amount) / self.total if amount > 0 else 0)
+        self.check(most)
         out, left = [0.0] * len(whole), set(range(len(whole)))
         while left:
             ratio = amount / max(1e-9, sum(whole[i] for i in left))
@@ -142,6 +141,11 @@ class Asked:
             amount -= sum(most[i] for i in full)
             left = left - full if full else set()
         return out
+
+    def check(self, most: Sequence[float]) -> None:
+        """Refuse an amount that groups which can give so much do not have."""
+        if not 0 <= self.amount <= sum(most):
+            raise self.too_much(self.recipe.ratio + (sum(most) - self.amount) / self.total if self.amount > 0 else 0)
 
     def too_much(self, most: float) -> Refused:
         """The refusal that names the share that would be possible."""
@@ -153,16 +157,17 @@ class Asked:
         return Refused(f"{ratio:.1%} of the {what} cannot go: the layers that may be pruned have at most "
                        f"{floor(most * 1000 + 1e-6) / 10:.1f}%.", f"Ask for less, or {remedy}")
 
-    def check_own(self) -> None:
+    def check_own(self, counted: int | None = None) -> None:
         """Refuse a ratio that layers with ratios of their own do not come to, since no other is left to meet it.
 
         They come to it when it is what they take, or what they ask for before each is rounded: within a unit, and
-        within the tenth of a percent that the refusal names. With ``of`` units it is for other layers.
+        within the tenth of a percent that the refusal names. With ``of`` units it is for other layers. Where what they
+        take has to be counted, it is given.
         """
         if self.recipe.of == "units":
             return
-        taken = sum(one.taken for one in self.fixed)
-        meant = sum(min(one.amount, one.rooms[0].amount) for one in self.fixed)
+        taken = sum(one.taken for one in self.fixed) if counted is None else counted
+        meant = sum(min(one.amount, one.rooms[0].amount) for one in self.fixed) if counted is None else counted
         off = min(abs(amount - self.recipe.ratio * self.total) for amount in (taken, meant))
         if off > max(self.total / 2000, *(one.rooms[0].size for one in self.fixed)):
             raise Refused(f"Every layer has a ratio of its own: together they take {taken / self.total:.1%} of the "
@@ -300,7 +305,7 @@ def bundles_of_each(scores: Scores, recipe: Recipe) -> dict[str, int]:
     Raises:
         Refused: nothing can go; the nearest share that would is named.
     """
-    if recipe.of != "units" and any(site.kind == "stream" for site in scores.catalog):
+    if crossing(recipe, scores.catalog):
         return _counted(scores, recipe)
     found, asked = _ranked(scores, recipe)
     if asked and not found:
@@ -326,25 +331,46 @@ def _ranked(scores: Scores, recipe: Recipe) -> tuple[dict[str, int], list[tuple[
     return found, asked
 
 
-def _counted(scores: Scores, recipe: Recipe) -> dict[str, int]:
-    """Where streams cross, what a channel saves depends on what else goes: the count decides."""
-    catalog, asked, part = scores.catalog, Asked.of(scores.catalog, recipe), recipe.of == "macs"
-    whole = catalog.costs.count()[part]
+def crossing(recipe: Recipe, catalog: Catalog) -> bool:
+    """Whether what a unit counts depends on what else goes, as where streams cross."""
+    return recipe.of != "units" and any(site.kind == "stream" for site in catalog)
 
-    def saved(found: Mapping[str, int]) -> int:
-        kept = {name: (site := catalog.sites[name]).units - count * step_of(site, recipe.multiple)
-                for name, count in found.items()}
-        return whole - catalog.count(kept)[part]
+
+def _counted(scores: Scores, recipe: Recipe) -> dict[str, int]:
+    """What goes where streams cross: of the layers' own ratios, or of one for all the others."""
+    asked = Asked.of(scores.catalog, recipe)
 
     def at(ratio: float) -> dict[str, int]:
         return _ranked(scores, replace(recipe, of="units", ratio=min(ratio, recipe.most)))[0]
 
-    found = nearest(at, saved, recipe.ratio * whole)
+    if asked.fixed and not asked.rooms:
+        found = at(0.0)
+        asked.check_own(saving(scores.catalog, recipe, found))
+        return found
+    return counted(scores, asked, at)
+
+
+def saving(catalog: Catalog, recipe: Recipe, found: Mapping[str, int]) -> int:
+    """What some steps of sites come to, counted on the network."""
+    part = recipe.of == "macs"
+    kept = {name: (site := catalog.sites[name]).units - count * step_of(site, recipe.multiple)
+            for name, count in found.items()}
+    return catalog.costs.count()[part] - catalog.count(kept)[part]
+
+
+def counted(scores: Scores, asked: Asked, at: Callable[[float], dict[str, int]]) -> dict[str, int]:
+    """The steps that come to what is asked, as the count says; ``at`` gives those of a share from 0 to 1.
+
+    Raises:
+        Refused: no share does.
+    """
+    recipe, catalog = asked.recipe, scores.catalog
+    found = nearest(at, lambda found: saving(catalog, recipe, found), recipe.ratio * asked.total)
     if found is None:
-        over = saved(at(0.0)) > recipe.ratio * whole
-        raise asked.too_much(0 if over else saved(at(1 - NEAR)) / whole)
+        over = saving(catalog, recipe, at(0.0)) > recipe.ratio * asked.total
+        raise asked.too_much(0 if over else saving(catalog, recipe, at(1 - NEAR)) / asked.total)
     if recipe.ratio and not found:
-        least = min(room.size for room in asked.rooms if room.most) / whole
+        least = min(room.size for room in asked.rooms if room.most) / asked.total
         raise Refused(f"{recipe.ratio:.1%} of the {OF[recipe.of]} is less than the smallest step.",
                       f"The smallest takes {ceil(least * 1000) / 10:.1f}%.")
     return found

@@ -1,6 +1,7 @@
-"""How much the answer misses each layer, measured again by hand, and ratios of the same amount that follow from it."""
+"""How much the output changes with each layer, measured again by hand, and ratios of the same amount that follow."""
 
 import copy
+import re
 from contextlib import closing
 from dataclasses import replace
 from itertools import permutations
@@ -14,9 +15,11 @@ from torch import nn
 import pruning
 from pruning import planning, samples, sensitivity
 from pruning.call import Call
+from pruning.room import Room, step_of
 from pruning.sensitivity import Walked, blocks
 from pruning.subject import plan_of, shell, subject
 from pruning.types import Calibration, Recipe
+from pruning.units.site import Member, Site
 from pruning.work import drained
 
 NOISE = Calibration(samples=2, source="noise")
@@ -39,12 +42,12 @@ def measured(pipe, recipe):
 # What is measured.
 
 
-def halved(net, name):
-    """A copy of a network without the smaller half of one layer's weights."""
+def less_of(net, name, share):
+    """A copy of a network without the smallest of one layer's weights."""
     less = copy.deepcopy(net)
     weight = less.get_submodule(name).weight
     with torch.no_grad():
-        weight.view(-1)[weight.abs().flatten().argsort(stable=True)[: weight.numel() // 2]] = 0
+        weight.view(-1)[weight.abs().flatten().argsort(stable=True)[: int(weight.numel() * share)]] = 0
     return less
 
 
@@ -53,14 +56,15 @@ def missed(net, less, calls):
     return sum(float((a - b).square().sum()) for a, b in pairs) / sum(float(a.square().sum()) for a, _ in pairs)
 
 
-@pytest.mark.parametrize("ratio", [0.5, 0.3])
-def test_two_layers_by_hand(tiny, ratio):
+def test_two_layers_by_hand(tiny):
     errors = measured(tiny, request(tiny, only=(QUERY, KEY)))
     calls = samples.calls(subject(tiny), NOISE)
     assert set(errors) == {QUERY, KEY}
-    for name, error in errors.items():
-        assert error == pytest.approx(missed(tiny.unet, halved(tiny.unet, name), calls), rel=1e-5)
-        assert error > 0
+    for name, trials in errors.items():
+        assert [share for share, _ in trials] == [0.25, 0.5]
+        for share, error in trials:
+            assert error == pytest.approx(missed(tiny.unet, less_of(tiny.unet, name, share), calls), rel=1e-5)
+        assert 0 < trials[0][1] < trials[1][1]
 
 
 def test_few_calls_are_looked_at_evenly_over_the_noise(tiny, monkeypatch):
@@ -69,8 +73,8 @@ def test_few_calls_are_looked_at_evenly_over_the_noise(tiny, monkeypatch):
     errors = measured(tiny, request(tiny, only=(QUERY,), calibration=calibration))
     calls = sorted(samples.calls(subject(tiny), calibration), key=lambda call: call.level)
     assert [round(call.level, 1) for call in calls] == [0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.7, 0.7, 0.9, 0.9]
-    expected = missed(tiny.unet, halved(tiny.unet, QUERY), [calls[1], calls[5], calls[8]])
-    assert errors[QUERY] == pytest.approx(expected, rel=1e-5)
+    expected = missed(tiny.unet, less_of(tiny.unet, QUERY, 0.5), [calls[1], calls[5], calls[8]])
+    assert errors[QUERY][-1] == (0.5, pytest.approx(expected, rel=1e-5))
 
 
 @pytest.mark.parametrize("make", [unet, lambda: pipeline().vae.decoder, lambda: pipeline().text_encoder])
@@ -112,16 +116,19 @@ def test_a_large_network_is_judged_by_few_calls_on_smaller_latents(monkeypatch):
     assert [tuple(call.inputs["sample"].shape) for call in few] == [(1, 4, 16, 16)] * 2
 
 
-def test_a_ratio_that_was_tried_says_what_others_would_be(block):
-    """Twice the ratio takes twice of each layer, as far as it has it; nothing is measured again."""
+def test_what_was_tried_says_what_every_ratio_would_be(block):
+    """Twice the ratio takes more of each layer, of steep ones the least more; nothing is measured again."""
     scores = block["weight"]
-    missed = sensitivity.Missed(0.3, made_up(scores))
-    some, more = (dict(missed.divided(recipe_of("weight", ratio), scores).overrides) for ratio in (0.1, 0.2))
+    rises = {name: sensitivity.Rise(rise.size, 2.0 if i % 2 else 4.0)
+             for i, (name, rise) in enumerate(made_up(scores).items())}
+    some, more = (sensitivity.suggested(recipe_of("weight", ratio), scores, rises) for ratio in (0.05, 0.1))
     free = [name for name in some if more[name] < 0.99]
     assert len(free) > 100
-    scale = {round(more[name] / some[name], 6) for name in free}
-    assert len(scale) == 1
-    assert scale.pop() >= 2  # what full layers cannot give, the others do
+    gains = {exponent: {round(more[name] / some[name], 5) for name in free if rises[name].exponent == exponent}
+             for exponent in (2.0, 4.0)}
+    (flat,), (steep,) = gains[2.0], gains[4.0]
+    assert steep**3 == pytest.approx(flat, rel=1e-3)  # both rise as much for a little more
+    assert flat > steep > 1
 
 
 def test_apart_by_hand():
@@ -132,11 +139,11 @@ def test_apart_by_hand():
 
 
 @pytest.mark.parametrize("units", ["weight", "width"])
-def test_what_a_layer_is_pruned_at_does_not_depend_on_the_rest_of_the_request(tiny, units):
-    """Of what the ratio is a share, how it is spread, ratios of single layers and what is adjusted come later."""
+def test_what_is_tried_does_not_depend_on_the_rest_of_the_request(tiny, units):
+    """The ratio, of what it is a share, its spread, ratios of single layers and what is adjusted come later."""
     only = (f"{ATTENTION}*",) if units == "width" else (QUERY, KEY)
     plain = request(tiny, only=only, units=units)
-    other = replace(plain, of="params", overrides=((KEY, 0.1),), update=units == "weight")
+    other = replace(plain, ratio=0.07, of="params", overrides=((KEY, 0.1),), update=units == "weight", most=0.2)
     assert measured(tiny, other) == measured(tiny, plain)
 
 
@@ -153,22 +160,58 @@ def test_nothing_is_left_to_chance():
 # Larger units come in steps, of which the ratio may be less than one.
 
 
-def test_a_ratio_below_one_unit(tiny):
-    """One of four heads is removed in place of a tenth, and counts (0.1 / 0.25)^3 of what the answer then misses."""
-    few = {"units": "head", "only": (f"{ATTENTION}.attn1",)}
-    quarter, tenth = (measured(tiny, request(tiny, ratio=ratio, **few)) for ratio in (0.25, 0.1))
-    assert tenth == {name: pytest.approx(error * 0.4**3) for name, error in quarter.items()}
-    assert measured(tiny, request(tiny, ratio=0.0, **few)) == {f"{ATTENTION}.attn1#heads": 0}
+@pytest.mark.parametrize(("units", "step", "shares"), [
+    (4, 1, [0.25, 0.5]), (3, 1, [1 / 3, 2 / 3]), (2, 1, [0.5]), (1, 1, []), (5, 1, [0.2, 0.6]), (8, 8, []),
+    (16, 8, [0.5]), (32, 8, [0.25, 0.5]), (24, 8, [1 / 3, 2 / 3]), (1000, 1, [0.25, 0.5])])
+def test_what_is_tried_is_in_whole_steps_and_never_all(units, step, shares):
+    site = Site("a", "channel", units, (Member("a.weight", 0),), quota=step)
+    assert sensitivity.tried(Room(site, step, units // step - 1, 1)) == pytest.approx(shares)
 
 
-def test_layers_that_can_give_nothing_are_not_missed(tiny):
+def test_one_step_of_two(tiny):
+    """Of two heads one is tried, and its error rises like that of the other layers."""
+    errors = measured(unet(attention_head_dim=2), request(unet(attention_head_dim=2), units="width",
+                                                          only=(f"{ATTENTION}*",)))
+    assert [share for share, _ in errors[f"{ATTENTION}.attn1#heads"]] == [0.5]
+    rises = sensitivity.Missed(errors).rises()
+    assert len(errors[f"{ATTENTION}.ff#neurons"]) == 2
+    assert rises[f"{ATTENTION}.attn1#heads"].exponent == rises[f"{ATTENTION}.ff#neurons"].exponent
+
+
+def test_layers_that_may_give_nothing_do_not(tiny):
     """Of four heads, none may go when at most a fifth goes of any layer; neurons can."""
     recipe = request(tiny, ratio=0.15, units="width", only=(f"{ATTENTION}*",), most=0.2)
-    errors = measured(tiny, recipe)
-    assert errors[f"{ATTENTION}.attn1#heads"] == errors[f"{ATTENTION}.attn2#heads"] == 0
-    assert errors[f"{ATTENTION}.ff#neurons"] > 0
-    ratios = sensitivity.suggested(recipe, scored(tiny, recipe), errors)
+    scores = scored(tiny, recipe)
+    rises = drained(sensitivity.measuring(subject(tiny), recipe, scores)).rises()
+    ratios = sensitivity.suggested(recipe, scores, rises)
     assert ratios[f"{ATTENTION}.attn1"] == ratios[f"{ATTENTION}.attn2"] == 0
+    assert ratios[f"{ATTENTION}.ff"] > 0.15
+
+
+# Errors that rise with the share that goes.
+
+
+@pytest.mark.parametrize(("errors", "exponent"), [((1, 8), 3), ((1, 4), 2), ((1, 3), 1.58496), ((1, 1), 1.5),
+                                                  ((2, 1), 1.5), ((1, 1e6), 6)])
+def test_the_exponent_goes_through_both_trials_within_bounds(errors, exponent):
+    trials = [(0.25, errors[0] * 1e-3), (0.5, errors[1] * 1e-3)]
+    rise = sensitivity.Missed({"a": trials}).rises()["a"]
+    assert rise.exponent == pytest.approx(exponent, rel=1e-5)
+    assert rise.size * 0.5**rise.exponent == pytest.approx(errors[1] * 1e-3)  # the larger share is always met
+
+
+def test_rises_of_layers_with_one_trial_or_none_or_no_error():
+    """One trial: the median of the others' exponents; no error: as small as can be told from rounding."""
+    errors = {"a": [(0.25, 1.0), (0.5, 4.0)], "b": [(0.25, 0.25), (0.5, 2.0)], "c": [(0.25, 1.0), (0.5, 16.0)],
+              "two": [(0.5, 1.0)], "one": [], "idle": [(0.25, 0.0), (0.5, 0.0)]}
+    rises = sensitivity.Missed(errors).rises()
+    assert {name: rise.exponent for name, rise in rises.items()} == {
+        "a": 2, "b": 3, "c": 4, "two": 3, "idle": 3}
+    assert rises["two"].size == 8
+    assert rises["idle"].size == pytest.approx(16e-6 * 8)
+    alone = sensitivity.Missed({"two": [(0.5, 1.0)]}).rises()["two"]
+    assert (alone.exponent, alone.size) == (3, 8)
+    assert sensitivity.Missed({"idle": [(0.5, 0.0)]}).rises()["idle"].size > 0
 
 
 @pytest.mark.parametrize("how", [{"ratio": 0.1}, {"ratio": 0.02, "of": "params"}, {"ratio": 0.12, "most": 0.2}])
@@ -200,9 +243,15 @@ def recipe_of(units, ratio, of="units", **changes):
 
 
 def made_up(scores):
-    """An error for each layer, over three orders of magnitude."""
+    """A rise for each layer: errors over three orders of magnitude, exponents of 1.5 to 4."""
     draw = torch.Generator().manual_seed(0)
-    return {name: float(10 ** (-3 * torch.rand((), generator=draw))) for name in scores.catalog.sites}
+    sizes, exponents = torch.rand(2, len(scores.catalog.sites), generator=draw).tolist()
+    return {name: sensitivity.Rise(10 ** (-3 * size), 1.5 + 2.5 * exponent)
+            for name, size, exponent in zip(scores.catalog.sites, sizes, exponents, strict=True)}
+
+
+def cubes(errors):
+    return {name: sensitivity.Rise(error, 3.0) for name, error in errors.items()}
 
 
 def amounts(recipe, scores, ratios):
@@ -232,17 +281,17 @@ def test_the_amount_is_the_one_asked_for(block, units, of):
 @pytest.mark.parametrize("of", ["units", "params", "macs"])
 @pytest.mark.parametrize("units", ["weight", "width"])
 def test_no_other_division_of_that_amount_costs_less(block, units, of):
-    """By the sum of errors, each growing with the cube of its layer's ratio: what one gives for another costs more."""
+    """By the sum of errors: what one layer gives for another costs more."""
     scores, recipe = block[units], recipe_of(units, 0.15, of, most=0.6)
-    errors = made_up(scores)
-    ratios = sensitivity.suggested(recipe, scores, errors)
-    given, by_module = amounts(recipe, scores, ratios), {site.module: errors[site.name] for site in scores.catalog}
+    rises = made_up(scores)
+    ratios = sensitivity.suggested(recipe, scores, rises)
+    given, by_module = amounts(recipe, scores, ratios), {site.module: rises[site.name] for site in scores.catalog}
     whole = {name: given[name] / ratio for name, ratio in ratios.items()}
-    free = [name for name in ratios if ratios[name] < 0.4][:12]
+    free = [name for name in ratios if 1e-3 < ratios[name] < 0.4][:12]
     assert len(free) > 4
 
     def cost(name, amount):
-        return by_module[name] * (amount / whole[name]) ** 3
+        return by_module[name].size * (amount / whole[name]) ** by_module[name].exponent
 
     for one, other in permutations(free, 2):
         moved = 0.01 * min(given[one], given[other])
@@ -251,18 +300,19 @@ def test_no_other_division_of_that_amount_costs_less(block, units, of):
 
 
 def test_by_hand(block):
-    """Four layers of equal size, of which the answer misses one four times as much as another: half its ratio."""
+    """Four layers of equal size and cubic errors, of which one is four times another: half its ratio."""
     names = [f"{ATTENTION}.{part}" for part in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn2.to_q")]
     errors = dict(zip(names, (1.0, 4.0, 4.0, 16.0), strict=True))
-    ratios = sensitivity.suggested(recipe_of("weight", 0.225, only=tuple(names)), block["weight"], errors)
+    ratios = sensitivity.suggested(recipe_of("weight", 0.225, only=tuple(names)), block["weight"], cubes(errors))
     assert ratios == {name: pytest.approx(ratio) for name, ratio in zip(names, (0.4, 0.2, 0.2, 0.1), strict=True)}
 
 
 def test_a_layer_that_is_missed_more_gives_less(block):
     scores, recipe = block["weight"], recipe_of("weight", 0.3)
-    errors = made_up(scores)
-    before = sensitivity.suggested(recipe, scores, errors)
-    after = sensitivity.suggested(recipe, scores, errors | {QUERY: errors[QUERY] * 2})
+    rises = made_up(scores)
+    twice = replace(rises[QUERY], size=rises[QUERY].size * 2)
+    before = sensitivity.suggested(recipe, scores, rises)
+    after = sensitivity.suggested(recipe, scores, rises | {QUERY: twice})
     assert after[QUERY] < before[QUERY]
     rest = [name for name in before if name != QUERY and before[name] < 0.999]  # the others are full
     assert len(rest) > 100
@@ -289,9 +339,10 @@ def test_layers_with_a_ratio_of_their_own_keep_it(block):
 
 
 @pytest.mark.parametrize("errors", [dict.fromkeys((QUERY, KEY), 0.0), {QUERY: 0.0, KEY: 1.0}])
-def test_layers_that_are_not_missed_at_all(block, errors):
-    """All alike, or, of two, the one that is not missed as far as it goes."""
-    ratios = sensitivity.suggested(recipe_of("weight", 0.3, only=(QUERY, KEY)), block["weight"], errors)
+def test_layers_without_an_error(block, errors):
+    """All alike, or, of two, the one without as far as it goes."""
+    rises = sensitivity.Missed({name: [(0.25, error / 8), (0.5, error)] for name, error in errors.items()}).rises()
+    ratios = sensitivity.suggested(recipe_of("weight", 0.3, only=(QUERY, KEY)), block["weight"], rises)
     assert ratios[QUERY] + ratios[KEY] == pytest.approx(0.6)
     assert ratios[KEY] == pytest.approx(0.3 if errors[KEY] == 0 else 0.6 / 1001)
 
@@ -345,6 +396,45 @@ def test_equal_requests_make_equal_plans(tiny):
     assert same(one.tensors, two.tensors)
 
 
+@pytest.mark.parametrize("of", ["params", "macs"])
+@pytest.mark.parametrize("changes", [{"ratio": 0.3}, {"ratio": 0.6, "most": 0.8}, {"ratio": 0.15, "multiple": 8},
+                                     {"ratio": 0.3, "overrides": {"conv_in": 0.25}}])
+def test_channels_that_cross_reach_what_is_asked(tiny, of, changes):
+    """What a channel saves depends on what else goes, so the count decides; the plan says the same when read again."""
+    how = {"units": "channel", "of": of, "protect": ("conv_out",)} | changes
+    plan = pruning.plan(tiny, spread="sensitivity", calibration=NOISE, **how)
+    report = pruning.report(tiny, pruning.apply(tiny, plan), plan)
+    counts = {"params": report.params, "macs": report.macs}[of]
+    scores = pruning.score(tiny, "magnitude", units="channel")
+    step = max(scores.catalog.worth(site, of) * step_of(site, how.get("multiple", 1)) for site in scores.catalog)
+    assert abs(counts["dense"] - counts["pruned"] - how["ratio"] * counts["dense"]) <= step
+    assert len({ratio for _, ratio in plan.recipe.overrides}) > 2
+    again = pruning.plan(tiny, **how | {"overrides": dict(plan.recipe.overrides)})
+    assert again.steps[0].decision == plan.steps[0].decision
+
+
+def test_channels_that_cross_and_cannot_give_so_much(tiny):
+    how = {"units": "channel", "of": "macs", "spread": "sensitivity", "calibration": NOISE}
+    with pytest.raises(pruning.Refused, match="cannot go: the layers that may be pruned have at most"):
+        pruning.plan(tiny, ratio=0.9, most=0.3, **how)
+    with pytest.raises(pruning.Refused, match="less than the smallest step"):
+        pruning.plan(tiny, ratio=1e-6, **how)
+    assert pruning.plan(tiny, ratio=0.0, **how).steps[0].decision.sites == {}
+
+
+@pytest.mark.parametrize("of", ["params", "macs"])
+def test_own_ratios_of_all_crossing_channels_have_to_come_to_the_request(tiny, of):
+    scores = pruning.score(tiny, "magnitude", units="channel")
+    own = {site.module: 0.5 for site in scores.catalog}
+    with pytest.raises(pruning.Refused, match="Every layer has a ratio of its own: together they take") as refusal:
+        pruning.plan(tiny, ratio=0.2, units="channel", of=of, overrides=own, protect=(), scores=scores)
+    taken = float(re.search(r"take ([\d.]+)%", refusal.value.message)[1]) / 100
+    plan = pruning.plan(tiny, ratio=taken, units="channel", of=of, overrides=own, protect=(), scores=scores)
+    report = pruning.report(tiny, pruning.apply(tiny, plan), plan)
+    counts = {"params": report.params, "macs": report.macs}[of]
+    assert 1 - counts["pruned"] / counts["dense"] == pytest.approx(taken, abs=6e-4)
+
+
 @pytest.mark.parametrize("how", [{"pattern": "2:4"}, {"ratio": 1.0}])
 def test_requests_that_are_refused(tiny, how):
     with pytest.raises(pruning.Refused):
@@ -369,6 +459,6 @@ def test_work_that_is_abandoned_leaves_nothing(tiny, events):
     with closing(planning.resolving(tiny, recipe, scored(tiny, recipe))) as work:
         told = [next(work) for _ in range(events)]
     assert [(event.done, event.of, event.what) for event in told] == [
-        (i + 1, 4, "pruning one layer at a time (2 samples)") for i in range(events)]
+        (i + 1, 8, "pruning one layer at a time (2 samples)") for i in range(events)]  # two shares of four layers
     assert same(before, state(tiny))
     assert not [module for module in tiny.unet.modules() if module._forward_hooks or module._forward_pre_hooks]

@@ -181,13 +181,16 @@ def test_measured_and_no_longer_read():
 
 def test_measured_and_not_drawn():
     assert sentence(report(measured=clock(190.0, 100.0)), None) == (
-        "Removing 30.0 % of the channels makes each step 1.90× faster here (1.88 to 1.92). The pictures are not drawn yet.")
+        "Removing 30.0 % of the channels makes each step 1.90× faster here (1.88 to 1.92). The pictures are not drawn "
+        "yet.")
 
 
 @pytest.mark.parametrize(("component", "words"), [
-    ("vae.decoder", "of the VAE decoder keeps the picture (SSIM 0.93) and makes decoding 1.90× faster here (1.88 to 1.92)."),
+    ("vae.decoder",
+     "of the VAE decoder keeps the picture (SSIM 0.93) and makes decoding 1.90× faster here (1.88 to 1.92)."),
     ("text_encoder",
-     "of the text encoder keeps the picture (SSIM 0.93) and makes encoding the prompt 1.90× faster here (1.88 to 1.92).")])
+     "of the text encoder keeps the picture (SSIM 0.93) and makes encoding the prompt 1.90× faster here (1.88 to "
+     "1.92).")])
 def test_other_components_have_their_own_clock(component, words):
     told = report(measured=clock(190.0, 100.0, part=component))
     assert sentence(told, quality(), component) == f"Removing 30.0 % of the channels {words}"

@@ -7,7 +7,7 @@ numbers and small pictures. One lock serves everyone: it is held for a step at a
 import fnmatch
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -171,12 +171,10 @@ def looking(wanted: Recipe) -> Generator[Looked, None, None]:
 
 
 def _tried(wanted: Recipe) -> Generator[Looked, None, None]:
-    """Prune one layer at a time at the recipe's own ratio. What was found at another stays until this is done."""
+    """Prune one layer at a time, at shares that do not depend on the ratio: every ratio follows from what is found."""
     looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
-    found = yield from stepwise(sensitivity.measuring(looked_at, wanted, scores(wanted)))
-    for cache in (MISSED, TABLES):
-        cache.drop(lambda key: trying(key) == trying(wanted))
-    MISSED.get_or(trying(wanted), lambda: (found, 200 * len(found.errors)))
+    found = yield from stepwise(sensitivity.measuring(looked_at, trying(wanted), scores(wanted)))
+    MISSED.get_or(trying(wanted), lambda: (found, 400 * len(found.errors)))
 
 
 def stepwise(work: Generator[E, None, T]) -> Generator[E, None, T]:
@@ -188,13 +186,6 @@ def stepwise(work: Generator[E, None, T]) -> Generator[E, None, T]:
             yield event
     except StopIteration as done:
         return done.value
-
-
-def tried_anew(wanted: Recipe) -> Iterator[Looked]:
-    """Try every layer at the recipe's own ratio, unless that is what has been done."""
-    yield from looking(wanted)
-    if MISSED.look(trying(wanted)).ratio != wanted.ratio:
-        yield from _tried(wanted)
 
 
 def settled(wanted: Recipe) -> Recipe:

@@ -331,7 +331,7 @@ class Page:
         try:
             if request["units"] == "nm":
                 raise Refused("N:M removes the same share everywhere.", "Choose Weights or Width to suggest ratios.")
-            for note in paced(device.tried_anew(device.recipe(source, **request | {"spread": "sensitivity"}))):
+            for note in paced(device.looking(device.recipe(source, **request | {"spread": "sensitivity"}))):
                 yield [note, on, gr.skip(), ""]
         except Refused as error:
             yield ["", off, gr.skip(), alert(error)]

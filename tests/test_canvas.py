@@ -183,7 +183,7 @@ def test_sizes_that_do_not_fit_the_levels_are_refused_with_the_nearest():
         list(draw(net(**deep, sample_size=32), Shot(size=28)))
     for size in (8, 24, 32):
         assert picture(pipe, "", size=size).images[0].size == (size, size)
-    for size, near in ((0, "8"), (4, "8"), (31, "24 or 32")):
+    for size, near in ((1, "8"), (4, "8"), (31, "24 or 32")):
         with pytest.raises(pruning.Refused, match=f"such as {near}"):
             picture(pipe, "", size=size)
     assert "generated" not in samples.sources(subject(pipe))

@@ -304,7 +304,7 @@ def test_inputs_that_are_no_numbers_are_told_from_weights_that_are_not():
     with torch.no_grad():  # finite weights, whose product is not
         pipe.unet.conv_in.weight.fill_(1e38)
     with pytest.raises(pruning.Refused, match=r"though its weights are not\. What it is given may be too large"):
-        pruning.plan(pipe, "wanda", 0.5)
+        pruning.plan(pipe, "wanda", 0.5, calibration=pruning.Calibration(samples=2, source="noise"))
 
 
 def test_large_weights_are_finite():

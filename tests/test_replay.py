@@ -156,14 +156,17 @@ def test_a_shell_hands_everything_on_as_it_was_typed(tmp_path):
 
 
 def test_what_no_command_can_say_is_refused():
-    for recipe, shot, words in ((RECIPE, Shot(size=64), "no word for size"),
-                                (RECIPE, Shot("a\x1b[201~b"), "take part of it for keys"),
+    for recipe, shot, words in ((RECIPE, Shot("a\x1b[201~b"), "take part of it for keys"),
                                 (replace(RECIPE, model="a\x00"), Shot(), "for keys"),
                                 (RECIPE, Shot("--"), "ends the flags")):
         with pytest.raises(Refused, match=words) as caught:
             command(recipe, shot)
         assert caught.value.remedy == "Take the Python script."
         compile(python(recipe, shot).encode(), "script", "exec")
+
+
+def test_a_command_says_the_size():
+    assert "--size 64" in command(RECIPE, Shot(size=64))
 
 
 def test_an_option_that_the_method_has_not_is_refused():

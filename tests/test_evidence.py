@@ -225,3 +225,5 @@ def test_the_estimate_counts_what_is_open(work, monkeypatch):
 def test_the_command_names_what_was_changed():
     assert evidence.command(Settings()) == "python -m assets.make.evidence"
     assert evidence.command(Settings(seen=32, batch=64)) == "python -m assets.make.evidence --batch 64 --seen 32"
+    assert evidence.command(Settings(), steps=0, ratios=[0.3, 0.5]) == (
+        "python -m assets.make.evidence --steps 0 --ratios 0.3 0.5")

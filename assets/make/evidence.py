@@ -33,6 +33,7 @@ from benchmarks.table import machine
 from pruning.types import Shot
 
 RESULTS = Path("assets/evidence/diff-pruning.json")
+CELLS = ("methods", "ratios", "seeds", "random", "few", "tuned", "steps", "long")  # options that say which there are
 TUNED = ("diff-pruning", "magnitude", "random")
 
 
@@ -95,11 +96,13 @@ def prepared(model: Path, clip: Path, out: Path, settings: Settings) -> Work:
     return Work(dense, yardstick, model / "calibration", out, settings)
 
 
-def command(settings: Settings) -> str:
-    """The command that asks for these settings."""
-    changed = [field for field in fields(Settings) if getattr(settings, field.name) != field.default]
-    return " ".join(["python -m assets.make.evidence", *(f"--{field.name} {getattr(settings, field.name)}"
-                                                         for field in changed)])
+def command(settings: Settings, **cells: Any) -> str:
+    """The command that asks for these settings, and for ``cells`` that are not the usual ones."""
+    changed = {field.name: value for field in fields(Settings)
+               if (value := getattr(settings, field.name)) != field.default} | cells
+    told = (f"--{name} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+            for name, value in changed.items())
+    return " ".join(["python -m assets.make.evidence", *told])
 
 
 def main() -> None:
@@ -122,6 +125,7 @@ def main() -> None:
     options = parse.parse_args()
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     cells = planned(options)
+    asked = {name: value for name in CELLS if (value := getattr(options, name)) != parse.get_default(name)}
     work = prepared(options.model, options.clip, options.out, settings)
     print(f"{len(cells)} cells, about {estimate(work, cells) / 60:.0f} minutes", flush=True)
     rows = list[dict[str, Any]]()
@@ -133,7 +137,7 @@ def main() -> None:
         if len(rows) > 1:
             options.results.parent.mkdir(parents=True, exist_ok=True)
             write_json(options.results, {
-                "command": command(settings), "machine": machine(), "settings": asdict(settings),
+                "command": command(settings, **asked), "machine": machine(), "settings": asdict(settings),
                 "proxy": PROXY, "kernel": KERNEL, "dense": rows[0], "cells": rows[1:]})
 
 

@@ -79,8 +79,8 @@ def _table(folder: Path) -> dict[str, str]:
     try:
         rows = (list(csv.DictReader(io.StringIO(read(file)))) if file.suffix == ".csv" else
                 [json.loads(line) for line in read(file).splitlines() if line.strip()])
-        return {row["file_name"]: text.strip() for row in rows
-                if isinstance(text := next((row[name] for name in TEXTS if row.get(name)), None), str)}
+        told = [(row["file_name"], next((row[name] for name in TEXTS if row.get(name)), None)) for row in rows]
+        return {name: text.strip() for name, text in told if isinstance(text, str)}
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise Refused(f"{file} cannot be read as a table of captions.",
                       'A row has a file_name and a text: {"file_name": "a.png", "text": "a cat"}.') from error

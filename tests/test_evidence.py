@@ -159,8 +159,11 @@ def test_a_method_that_listens_to_all_timesteps_is_asked_to(work, monkeypatch):
 
 
 def test_a_run_takes_few_of_what_takes_long():
-    asked = Namespace(seeds=3, random=4, few=1, steps=100, long=300, ratios=(0.3,), tuned=("random",), methods=METHODS)
-    cells = Counter((cell.method, cell.steps) for cell in evidence.planned(asked))
+    asked = Namespace(seeds=3, random=4, few=1, steps=100, long=300, ratios=(0.3,), at=(0.5,), tuned=("random",),
+                      methods=METHODS)
+    planned = evidence.planned(asked)
+    cells = Counter((cell.method, cell.steps) for cell in planned)
+    assert {(cell.ratio, bool(cell.steps)) for cell in planned} == {(0.3, False), (0.5, True)}
     assert cells["diff-pruning", 0] == cells["taylor", 0] == 3
     assert (cells["random", 0], cells["random", 100], cells["random", 300]) == (4, 2, 1)
     assert cells["magnitude", 0] == cells["every-1", 0] == cells["fresh", 0] == 1

@@ -33,7 +33,7 @@ from benchmarks.table import machine
 from pruning.types import Shot
 
 RESULTS = Path("assets/evidence/diff-pruning.json")
-CELLS = ("methods", "ratios", "seeds", "random", "few", "tuned", "steps", "long")  # options that say which there are
+CELLS = ("methods", "ratios", "seeds", "random", "few", "tuned", "at", "steps", "long")  # options that say which cells
 TUNED = ("diff-pruning", "magnitude", "random")
 
 
@@ -81,7 +81,7 @@ def planned(options: argparse.Namespace) -> list[Cell]:
              for method in options.methods if seed < seeds[method]]
     return cells + [Cell(method, ratio, seed, options.long if seed < options.few else options.steps)
                     for seed in range(options.seeds if options.steps else 0)
-                    for ratio in options.ratios for method in options.tuned]
+                    for ratio in options.at for method in options.tuned]
 
 
 def prepared(model: Path, clip: Path, out: Path, settings: Settings) -> Work:
@@ -116,6 +116,7 @@ def main() -> None:
     parse.add_argument("--random", type=int, default=12, help="how many of random")
     parse.add_argument("--few", type=int, default=2, help="how many of what takes long: every-1, fresh, --long")
     parse.add_argument("--tuned", nargs="+", choices=METHODS, default=TUNED, help="what is fine-tuned")
+    parse.add_argument("--at", nargs="+", type=float, default=(0.3, 0.5), help="ratios at which it is fine-tuned")
     parse.add_argument("--steps", type=int, default=100, help="of fine-tuning; 0 for none")
     parse.add_argument("--long", type=int, default=600, help="of the few that are fine-tuned for longer")
     parse.add_argument("--model", type=Path, default=emoji_ddpm.FOLDER)

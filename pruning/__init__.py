@@ -148,10 +148,14 @@ def generate(pipe: Any, shot: Shot) -> Iterator[images.Event]:
     return images.draw(pipe, instance("shot", shot, Shot, SHOT))
 
 
-def measure(dense: Any, pruned: Any, shot: Shot, *, repeats: int = 5) -> Measured:
+def measure(dense: Any, pruned: Any, shot: Shot, *, repeats: int = clock.PAIRS) -> Measured:
     """Milliseconds per step of both and of every part of a drawing, interleaved, with intervals.
 
+    ``repeats`` counts pairs of runs, one of each side; fewer than six cannot tell a difference from chance.
     ``clock.turns`` is the same as a stream, one event a run.
+
+    Raises:
+        Refused: one of the two cannot be drawn, or they differ in more than what was pruned.
     """
     return clock.interleaved(dense, pruned, instance("shot", shot, Shot, SHOT), repeats)
 

@@ -402,30 +402,31 @@ def test_a_link_to_another_model_waits_for_load(parts):
 def test_measuring_changes_the_verdict_and_the_history(parts):
     *_, drawn = drawing.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=2))
     history = PREPARED.added(drawn)
-    frames = list(page.measured(history, 5))
-    assert "run 0 of 12." in frames[0][0]
-    assert "run 12 of 12" in frames[-2][0]
+    frames = list(page.measured(history, 6))
+    assert "run 0 of 14." in frames[0][0]
+    assert "run 14 of 14" in frames[-2][0]
     gone_back = history.showing(1)  # somebody looked at another pair meanwhile
     shown = parts.timed(gone_back, frames[-1][-1], "")
     changed = shown[len(parts.shown_places)]
     assert changed.shown is PREPARED.shown
-    assert changed.pairs[0].measured["repeats"] == 5
+    assert changed.pairs[0].measured["repeats"] == 6
+    assert changed.pairs[0].measured["state"] != "too few"
     assert changed.pairs[0].measured["steps"] == 2
     verdict = parts.timed(history, frames[-1][-1], "")[parts.shown_places.index(parts.pair.verdict)]
     assert "not measured yet" not in verdict
 
 
-@pytest.mark.parametrize("repeats", [None, 1, 100])
+@pytest.mark.parametrize("repeats", [None, 1, 5, 100])
 def test_a_measurement_is_bounded_and_its_refusal_stays(parts, repeats):
     ((note, _, found),) = page.measured(PREPARED, repeats)
-    assert "They go from 5 to 15" in note
+    assert "They go from 6 to 20; fewer cannot tell a difference from chance." in note
     assert found is None
     assert parts.timed(PREPARED, None, note)[-1] == note
     assert "Stopped" in parts.timed(PREPARED, None, "")[-1]
 
 
 def test_a_measurement_that_is_closed_leaves_the_lock_free():
-    frames = page.measured(PREPARED, 5)
+    frames = page.measured(PREPARED, 6)
     next(frames)
     next(frames)
     frames.close()
@@ -763,7 +764,7 @@ def test_a_fine_tuned_model_that_is_gone_is_asked_for_again(trained):
     tuned = go()[-1][4].pairs[0]
     device.TRAINED.drop(lambda key: True)
     with pytest.raises(Refused, match="not kept any more"):
-        list(drawing.measured(tuned, 5))
+        list(drawing.measured(tuned, 6))
 
 
 @pytest.mark.parametrize(("values", "words"), [

@@ -10,9 +10,10 @@ import pytest
 from conftest import Knobs
 from PIL import Image
 
+from pruning import accounting, intervals
 from pruning.errors import Refused
 from pruning.overlap import Overlap
-from pruning.types import Recipe
+from pruning.types import Decision, PlanStep, Recipe
 from pruning.work import Looked
 from ui import compare, controls, pairs, report, words
 from ui.plots import agreement, cards, importance, layers, markup, mask, pair, speed
@@ -88,11 +89,12 @@ QUALITY = {"psnr": 20.0, "ssim": 0.9, "latents": 0.25, "steps": [0.1, 0.25], "al
            "retrieval": [1, 0], "ranks": [[1, 4]], "candidates": 200, "proxy": "emoji-clip"}
 
 
-def measured(speedup):
-    """A measurement in which each step took 50 and 20 ms."""
-    part = {"dense": [50.0, 49.0, 51.0], "pruned": [20.0, 19.0, 21.0], "speedup": speedup}
+def measured(ratio):
+    """A measurement in which each step took 50 and 20 ms, and what its pairs of runs say of their ratio."""
+    part = {"dense": [50.0, 49.0, 51.0], "pruned": [20.0, 19.0, 21.0], "ratio": ratio, "state": intervals.state(ratio),
+            "speedup": ratio[0] if intervals.differs(ratio) else None}
     return REPORT | {"speed": REPORT["speed"] | {"measured": part | {
-        "repeats": 5, "taken_on": "a clock", "kernels": 0.8, "between": 0.1, "steps": 8,
+        "repeats": 10, "taken_on": "a clock", "kernels": 0.8, "between": 0.1, "steps": 8,
         "parts": {"step": part, "vae.decoder": part}}}}
 
 
@@ -108,11 +110,37 @@ def test_cards_never_show_a_speed_up_before_measuring():
     assert "ms per step, live" in shown
 
 
-def test_a_speed_up_has_its_intervals_and_none_within_noise():
-    figure = shown_cards(measured(2.5))["speed-up"]
-    assert figure.pruned == "2.50×"
+# What pairs of runs can tell, as the card, the bars, the table, the report and the verdict say it.
+CLOCKED = (((2.5, 2.4, 2.6), "2.50× (2.40 to 2.60)", "faster"), ((0.8, 0.75, 0.85), "0.80× (0.75 to 0.85)", "slower"),
+           ((1.01, 0.99, 1.03), "no difference larger than 3 %", "no difference"),
+           ((1.01, 0.8, 1.2), "too noisy to tell (0.80× to 1.20×)", "too noisy"),
+           (None, "too few runs to tell", "too few"))
+
+
+@pytest.mark.parametrize(("ratio", "words", "state"), CLOCKED)
+def test_the_clock_is_put_in_the_same_words_everywhere(ratio, words, state):
+    report, differs = measured(ratio), state in ("faster", "slower")
+    assert intervals.state(ratio) == state
+    figure = shown_cards(report)["speed-up"]
+    assert (figure.pruned, figure.known) == (words, differs)
+    assert figure.note == (f"measured: {state}" if differs else "measured")
     assert "50.0 (49.0 to 51.0) ms" in figure.how
-    assert shown_cards(measured(None))["speed-up"].pruned == "no difference"
+    panel = speed.speed(report, "unet", "a plan")
+    assert panel.count(words) == 3  # beside the bars, and in the table's rows of both parts
+    assert (f"the stopwatch: {state}, {words}" in panel) == differs
+    assert f'aria-label="speed-up: {words}"' in cards.card(figure)
+    step = PlanStep(Recipe(), "", "", Decision("keep", {}))
+    why = accounting.speed(step, {"dense": 100, "pruned": 50, "nonzero": 50}, report["speed"]["measured"])["why"]
+    assert f"Measured: {words}" in why
+
+
+def test_measurements_of_older_versions_are_shown():
+    """They know both sides' intervals, and a speed-up where these did not meet."""
+    report = measured((2.5, 2.4, 2.6))
+    for part in report["speed"]["measured"]["parts"].values():
+        part.pop("ratio", None)
+    assert shown_cards(report)["speed-up"].pruned == "2.50× (2.33 to 2.68)"
+    assert "faster, 2.50× (2.33 to 2.68)" in speed.speed(report, "unet", "a plan")
 
 
 def test_quality_is_shown_and_proxies_say_so():
@@ -132,10 +160,10 @@ def test_three_bars_with_their_reason():
     assert "1.20×" in panel
     assert "not measured yet" in panel
     assert "The layers are smaller." in panel
-    assert "2.50×" in speed.speed(measured(2.5), "unet", "a plan")
-    noisy = speed.speed(measured(None), "unet", "a plan")
-    assert "no difference beyond noise" in noisy
+    assert '"figure">2.50×<' in speed.speed(measured((2.5, 2.4, 2.6)), "unet", "a plan")
+    noisy = speed.speed(measured((1.0, 0.8, 1.2)), "unet", "a plan")
     assert "50.0 (49.0 to 51.0)" in noisy
+    assert "10 pairs of runs of 8 steps" in noisy
     assert "80 % of a dense step" in noisy
 
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from pruning.clock import Turn
+from pruning import intervals
+from pruning.clock import PAIRS, Turn
 from pruning.errors import Refused
 from ui import compare, drawing
 from ui.controls import slider
 from ui.pairs import Pair
 from ui.plots import speed as plots
 
-RUNS = 5, 15  # a side; with fewer an interval of 95 % is not one
+RUNS = intervals.FEWEST, 20  # pairs of them
 
 
 @dataclass
@@ -31,8 +32,8 @@ def build() -> Speed:
     with gr.Row(elem_id="clock"):
         measure = gr.Button("Measure", variant="primary", elem_id="measure", scale=0, min_width=140)
         stop = gr.Button("Stop", variant="stop", elem_id="stop-measure", interactive=False, scale=0, min_width=90)
-        repeats = slider(*RUNS, RUNS[0], step=1, label="Runs a side", elem_id="repeats",
-                         info="More runs give a narrower interval.")
+        repeats = slider(*RUNS, PAIRS, step=2, label="Pairs of runs", elem_id="repeats",
+                         info="More of them give a narrower interval.")
     progress = gr.HTML("", elem_id="progress", elem_classes="problem")
     return Speed(measure, stop, repeats, progress, gr.HTML(panel(compare.prepared()), elem_id="speed"))
 
@@ -49,7 +50,8 @@ def measured(pair: Pair, repeats: int | None) -> Iterator[tuple[str, Pair | None
         Refused: too few or too many runs.
     """
     if repeats is None or not RUNS[0] <= repeats <= RUNS[1]:
-        raise Refused(f"Runs a side cannot be {repeats}.", f"They go from {RUNS[0]} to {RUNS[1]}.")
+        raise Refused(f"Pairs of runs cannot be {repeats}.",
+                      f"They go from {RUNS[0]} to {RUNS[1]}; fewer cannot tell a difference from chance.")
     yield plots.progress(0, 2 * (int(repeats) + 1), 0), None
     for event in drawing.measured(pair, int(repeats)):
         if isinstance(event, Turn):

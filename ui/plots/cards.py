@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pruning import intervals
 from pruning.accounting import timed_for
 from ui.plots.markup import bytes_, counted, percent, tag, text, three
 
@@ -53,17 +54,18 @@ def published(macs: Mapping[str, Any]) -> str:
 
 
 def speedup(report: Mapping[str, Any], component: str) -> Figure:
-    """The speed-up, from the stopwatch alone."""
+    """The speed-up, from the stopwatch alone: in words where it tells no difference."""
     measured = report["speed"]["measured"]
     if measured is None:
         return Figure("speed-up", "", "not measured yet",
                       "live clocks are no measurement: they share the machine with the page", known=False)
     part = timed_for(measured, component)
-    how = (f"median of {measured['repeats']} runs a side, dense {spread(part['dense'])} ms, pruned "
-           f"{spread(part['pruned'])} ms, 95 % intervals, interleaved, on {measured['taken_on']}")
-    if part["speedup"] is None:
-        return Figure("speed-up", "", "no difference", how, "beyond noise")
-    return Figure("speed-up", "", f"{three(part['speedup'])}×", how, "measured; higher is better")
+    found = intervals.found_in(part)
+    how = (f"of {measured['repeats']} pairs of runs, interleaved, with its 95 % interval; medians: dense "
+           f"{spread(part['dense'])} ms, pruned {spread(part['pruned'])} ms; on {measured['taken_on']}")
+    if not intervals.differs(found):
+        return Figure("speed-up", "", intervals.said(found), how, "measured", known=False)
+    return Figure("speed-up", "", intervals.said(found), how, f"measured: {intervals.state(found)}")
 
 
 def spread(interval: Sequence[float]) -> str:

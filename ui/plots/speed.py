@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pruning import intervals
 from pruning.accounting import timed_for
 from ui.plots.cards import spread
 from ui.plots.markup import tag, text, three
@@ -14,19 +15,19 @@ PARTS = {"text_encoder": "Text encoder, once", "step": "Denoiser, each step", "d
 def speed(report: Mapping[str, Any], component: str, what: str) -> str:
     """The panel for a pair's report; ``what`` names the plan."""
     told = report["speed"]
-    part = timed_for(told["measured"], component) if told["measured"] else None
-    fastest = max(1.0, *(value for value in (told["theory"], told["reachable"], part and part["speedup"]) if value))
+    found = intervals.found_in(timed_for(told["measured"], component)) if told["measured"] else None
+    clocked = found[0] if found and intervals.differs(found) else None
+    fastest = max(1.0, *(value for value in (told["theory"], told["reachable"], clocked) if value))
     rows = [bar("theory", told["theory"], fastest, "if time were the MACs that are not zero", "asked"),
             bar("reachable here", told["reachable"], fastest,
                 "if all that can shrink on this device shrank as much as its MACs", "gone")]
-    if part is None:
-        rows.append(tag("div", tag("span", "measured", class_="name"), tag("span", "not measured yet",
-                                                                          class_="waiting"), class_="row"))
-    elif part["speedup"] is None:
-        rows.append(tag("div", tag("span", "measured", class_="name"),
-                        tag("span", "no difference beyond noise", class_="waiting"), class_="row"))
+    if clocked:
+        how = f"the stopwatch: {intervals.state(found)}, {intervals.said(found)}"
+        rows.append(bar("measured", clocked, fastest, how, "pruned"))
     else:
-        rows.append(bar("measured", part["speedup"], fastest, "the stopwatch: medians, interleaved", "pruned"))
+        words = intervals.said(found) if told["measured"] else "not measured yet"
+        rows.append(tag("div", tag("span", "measured", class_="name"), tag("span", words, class_="waiting"),
+                        class_="row"))
     body = [tag("h2", text(what)), tag("div", *rows, class_="bars", role="group",
                                        aria_label="Speed-up: theory, reachable, measured"),
             tag("p", text(told["why"]), class_="why")]
@@ -51,14 +52,14 @@ def parts(measured: Mapping[str, Any]) -> str:
     """Milliseconds of each part of a drawing, both sides, with their intervals."""
     rows = []
     for name, timed in measured["parts"].items():
-        ratio = "no difference beyond noise" if timed["speedup"] is None else f"{three(timed['speedup'])}×"
-        cells = (spread(timed["dense"]), spread(timed["pruned"]), ratio)
+        cells = (spread(timed["dense"]), spread(timed["pruned"]), intervals.said(intervals.found_in(timed)))
         rows.append(tag("tr", tag("th", PARTS[name].format(measured["steps"]), scope="row"),
                         *(tag("td", cell) for cell in cells)))
     head = tag("tr", *(tag("th", words, scope="col") for words in ("part", "dense, ms", "pruned, ms", "speed-up")))
     share = measured["kernels"]
-    note = (f"Medians of {measured['repeats']} runs of {measured['steps']} steps a side with 95 % intervals; warm-up "
-            f"discarded; A B B A; {measured['taken_on']}.")
+    note = (f"{measured['repeats']} pairs of runs of {measured['steps']} steps, A B and B A in turn, after a run each "
+            f"to warm up; {measured['taken_on']}. Speed-ups are of the pairs: below "
+            f"{(intervals.EQUAL - 1) * 100:.0f} % counts as no difference, and fewer than {intervals.FEWEST} pairs tell none.")
     if share is not None:
         note += (f" {share:.0%} of a dense step is inside convolution, linear and attention kernels, "
                  f"{measured['between']:.0%} between operators.").replace("%", " %")

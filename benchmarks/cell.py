@@ -10,7 +10,7 @@ from itertools import groupby
 from statistics import median
 from typing import Any
 
-from benchmarks.table import ratio
+from pruning import intervals
 from pruning.clock import BETWEEN, heavy
 from pruning.kernels import amdahl
 
@@ -59,14 +59,14 @@ class Cell:
         return self.macs[0] / self.macs[1]
 
     @property
-    def faster(self) -> tuple[float, float, float]:
-        """How many times faster, with its interval."""
-        return ratio(self.ms[0], self.ms[1])
+    def faster(self) -> intervals.Interval | None:
+        """How many times faster, with its interval; None of too few pairs of calls."""
+        return intervals.ratio(self.ms[0], self.ms[1])
 
     @property
-    def won(self) -> float:
+    def won(self) -> float | None:
         """How much of the MACs' ratio the clock shows."""
-        return self.faster[0] / self.fewer
+        return self.faster and self.faster[0] / self.fewer
 
     @property
     def parts(self) -> list[dict[str, float]]:
@@ -81,15 +81,12 @@ class Cell:
 
     def row(self) -> dict[str, Any]:
         """As the table shows it."""
-        faster, low, high = self.faster
-        dense, pruned = self.rates
+        won, (dense, pruned) = self.won, self.rates
         return {"model": self.model, "removed": self.removed, "images": self.images, "latents": self.latents,
                 "dense, ms": median(self.ms[0]), "pruned, ms": median(self.ms[1]), "MACs ratio": self.fewer,
-                "speed-up": "no difference beyond noise" if low <= 1 <= high else faster,
-                "95 % interval": f"{low:.2f} to {high:.2f}",
-                "of the MACs ratio": self.won, "inside kernels": self.shares[0][KERNELS],
-                "GFLOP/s there": f"{dense:.0f} → {pruned:.0f}",
-                f"why below {BAR}": self.why() if self.won < BAR else ""}
+                "speed-up": intervals.said(self.faster), "of the MACs ratio": "" if won is None else won,
+                "inside kernels": self.shares[0][KERNELS], "GFLOP/s there": f"{dense:.0f} → {pruned:.0f}",
+                f"why below {BAR}": self.why() if won is not None and won < BAR else ""}
 
     def why(self) -> str:
         """What a pruned call takes on top of its share of the MACs, and where."""
@@ -135,9 +132,9 @@ def _where(cell: Cell) -> tuple[str, int]:
 
 def _reached(group: Sequence[Cell]) -> str:
     """How many of some cells with fewer MACs reach the bar, and which is the furthest from it."""
-    smaller = [cell for cell in group if cell.fewer > 1]
-    if not smaller:
-        return "no row has fewer MACs"
-    least = min(smaller, key=lambda cell: cell.won)
-    return (f"{sum(cell.won >= BAR for cell in smaller)} of {len(smaller)} rows with fewer MACs reach {BAR} of the "
-            f"MACs ratio, the least {least.won:.2f} ({least.removed})")
+    won = {cell.removed: cell.won for cell in group if cell.fewer > 1 and cell.won is not None}
+    if not won:
+        return "no row has fewer MACs and enough pairs of calls"
+    least = min(won, key=lambda removed: won[removed])
+    return (f"{sum(share >= BAR for share in won.values())} of {len(won)} rows with fewer MACs reach {BAR} of the MACs "
+            f"ratio, the least {won[least]:.2f} ({least})")

@@ -1,17 +1,23 @@
-"""A pipeline drawn through Prunescope against bare diffusers: same latents, steps and guidance, in turn.
+"""A pipeline drawn through Prunescope against bare diffusers: same latents, steps and guidance, in pairs of runs.
 
 python -m benchmarks.overhead
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
 
 import torch
 
 import pruning
-from benchmarks.table import publish, ratio
+from benchmarks.pairs import in_turn, interval
+from benchmarks.table import publish
+from pruning import intervals
 from pruning.images import Run, scheduler, starts
 
-REPEATS, STEPS = 9, 6
+PAIRS, STEPS = 10, 6
 
 
 def ours(pipe, shot) -> None:
@@ -29,24 +35,25 @@ def bare(pipe, shot) -> None:
          num_images_per_prompt=shot.images, latents=starts(pipe, shot, shot.images))
 
 
+@torch.no_grad()
+def seconds(draw: Callable[[Any, pruning.Shot], None], pipe: Any, shot: pruning.Shot) -> float:
+    """How long one drawing takes."""
+    before = time.perf_counter()
+    draw(pipe, shot)
+    return time.perf_counter() - before
+
+
 def main() -> None:
     """Both, at one and four images."""
     pipe, rows = pruning.load("emoji-sd"), []
     for images in (1, 4):
         shot = pruning.Shot("red heart on a blue background", steps=STEPS, images=images)
-        seconds: dict[str, list[float]] = {"ours": [], "bare": []}
-        for turn in range(REPEATS + 1):
-            pair = [("ours", ours), ("bare", bare)]
-            for name, draw in pair if turn % 2 else pair[::-1]:
-                with torch.no_grad():
-                    before = time.perf_counter()
-                    draw(pipe, shot)
-                if turn:  # the first turn warms up
-                    seconds[name].append(time.perf_counter() - before)
-        value, low, high = ratio(seconds["ours"], seconds["bare"])
-        rows.append({"images": images, "ours, s": sorted(seconds["ours"])[REPEATS // 2],
-                     "diffusers, s": sorted(seconds["bare"])[REPEATS // 2], "ratio": value,
-                     "95 % interval": f"{low:.3f} to {high:.3f}"})
+        sides = [partial(seconds, draw, pipe, shot) for draw in (ours, bare)]
+        in_turn(sides, 1)  # to warm up
+        one, other = in_turn(sides, PAIRS)
+        found = intervals.ratio(one, other)
+        rows.append({"images": images, "ours, s": median(one), "diffusers, s": median(other),
+                     "ours / diffusers": intervals.said(found), "95 % interval": interval(found, 3)})
     publish("overhead", "python -m benchmarks.overhead", rows)
 
 

@@ -1,8 +1,8 @@
 """How many times faster a pruned U-Net is, beside how many times fewer MACs it has (aim: 0.8 where compute dominates).
 
-A call of the U-Net alone, without guidance, at one and four images; dense and pruned in turn, A B B A, once both are
-warm and profiled. SD-1.5's U-Net has random weights. Where a call is too long to repeat, latents are
-halved. Every cell is kept as it is done: a run that was stopped goes on, one that was complete begins anew.
+A call of the U-Net alone, without guidance, at one and four images; dense and pruned in pairs, A B and B A in turn,
+once both are copied, warm and profiled. SD-1.5's U-Net has random weights. Where a call is too long to repeat, latents
+are halved. Every cell is kept as it is done: a run that was stopped goes on, one that was complete begins anew.
 
 python -m benchmarks.steps
 """
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import pruning
 from benchmarks.cell import Cell, notes, shares
+from benchmarks.pairs import in_turn
 from benchmarks.table import keep, kept, publish
 from pruning.clock import profiled
 from pruning.costs import Example, arguments, side_of, trace
@@ -44,13 +45,13 @@ class Model:
 
     load: Callable[[], Any]
     cases: Mapping[str, Mapping[str, Any]]
-    repeats: int
+    pairs: int  # of calls
     profiled: int
 
 
 MODELS = {
-    "emoji-sd": Model(partial(pruning.load, "emoji-sd"), {**ZEROS, **WIDTHS}, 15, 3),
-    "sd-1.5": Model(partial(pruning.load, "sd-1.5", weights="random"), WIDTHS, 3, 1),
+    "emoji-sd": Model(partial(pruning.load, "emoji-sd"), {**ZEROS, **WIDTHS}, 16, 3),
+    "sd-1.5": Model(partial(pruning.load, "sd-1.5", weights="random"), WIDTHS, 6, 1),
 }
 Key = tuple[str, str, int]  # (model, removed, images)
 
@@ -76,15 +77,6 @@ def again(net: nn.Module, given: Mapping[str, Any], _: int) -> float:
     return call(net, given)
 
 
-def in_turn(pair: Sequence[nn.Module], given: Mapping[str, Any], repeats: int) -> list[list[float]]:
-    """The milliseconds of both, A B B A."""
-    taken: list[list[float]] = [[], []]
-    for turn in range(repeats):
-        for side in (0, 1) if turn % 2 == 0 else (1, 0):
-            taken[side].append(call(pair[side], given))
-    return taken
-
-
 def latents(net: nn.Module, example: Example, images: int) -> tuple[int, float | None]:
     """(side, too_long): the model's own latents, halved until a call is not too long; see ``Cell``."""
     own = side = example.latent or side_of(net) or 0
@@ -102,7 +94,8 @@ def compared(key: Key, pair: Sequence[nn.Module], example: Example, too_long: fl
     call(pair[1], given)  # to warm up; the dense network ran when its latents were chosen, or in the cell before
     parts = [shares(profiled(partial(again, net, given), model.profiled, "cpu")) for net in pair]
     macs = [trace(net, example).count()[1] * images for net in pair]
-    return Cell(name, removed, images, example.latent or 0, macs, in_turn(pair, given, model.repeats), parts, too_long)
+    ms = in_turn([partial(call, net, given) for net in pair], model.pairs)
+    return Cell(name, removed, images, example.latent or 0, macs, ms, parts, too_long)
 
 
 def measured(name: str, wanted: Sequence[Key], sizes: dict[int, tuple[int, float | None]]) -> Iterator[Cell]:
@@ -125,8 +118,9 @@ def listed(model: str | None = None, quick: bool = False) -> list[Key]:
 
 
 def going_on(wanted: Sequence[Key]) -> dict[Key, Cell]:
-    """The cells that need not be measured: all that is kept, but for those of a run that was complete."""
-    found = {cell.key: cell for cell in (Cell(**one) for one in kept("steps")) if cell.key in listed()}
+    """The cells that need not be measured: all with enough pairs that are kept, but for those of a complete run."""
+    found = {cell.key: cell for cell in (Cell(**one) for one in kept("steps"))
+             if cell.key in listed() and cell.faster is not None}
     if found.keys() >= set(wanted):
         return {key: cell for key, cell in found.items() if key not in wanted}
     return found

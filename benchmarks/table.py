@@ -7,7 +7,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pruning.clock import processor, threads
@@ -61,12 +60,3 @@ def shown(value: Any) -> str:
         return str(value)
     rounded = float(f"{value:.3g}") + 0.0  # minus 0 becomes 0
     return f"{rounded:.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
-
-
-def ratio(ours: Sequence[float], peer: Sequence[float], rounds: int = 4000) -> tuple[float, float, float]:
-    """(ratio of medians, low, high): the 95 % bootstrap interval over runs that were taken in turn."""
-    pairs = np.array([ours, peer])
-    draws = np.random.default_rng(0).integers(0, pairs.shape[1], (rounds, pairs.shape[1]))
-    medians = np.median(pairs[:, draws], axis=2)
-    low, high = np.percentile(medians[0] / medians[1], [2.5, 97.5])
-    return float(np.median(ours) / np.median(peer)), float(low), float(high)

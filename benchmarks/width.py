@@ -22,14 +22,16 @@ import torch_pruning
 from torch import Tensor, nn
 
 import pruning
-from benchmarks.table import publish, ratio
+from benchmarks.pairs import in_turn
+from benchmarks.table import publish
+from pruning import intervals
 from pruning.costs import arguments
 from pruning.subject import subject
 from pruning.surgery import kept_units
 from pruning.units.site import Site
 
 T = TypeVar("T")
-REPEATS = {"ddpm-cifar10": 7, "emoji-sd": 7, "sd-1.5": 2}
+PAIRS = {"ddpm-cifar10": 8, "emoji-sd": 8, "sd-1.5": 6}
 
 
 def inputs(net: nn.Module) -> dict[str, Any]:
@@ -70,22 +72,32 @@ def timed(taken: list[float], work: Callable[[], T]) -> T:
     return done
 
 
-def compared(name: str, net: nn.Module, repeats: int) -> dict[str, Any]:
-    """Both, in turn, on one network."""
+def compared(name: str, net: nn.Module, pairs: int) -> dict[str, Any]:
+    """Both, in turn, on one network; a pair of runs more to warm up."""
     plan, given = pruning.plan(net, "random", 0.3, units="channel"), inputs(net)
     kept = kept_units(net, plan.steps[0])
     taken: dict[str, list[float]] = {"ours": [], "graph": [], "cut": []}
-    for _ in range(repeats + 1):
-        small = timed(taken["ours"], lambda: pruning.apply(net, plan))
+    waiting: list[nn.Module] = []  # the first of a pair, for the second to be checked against
+
+    def done(small: nn.Module) -> None:
+        check(waiting.pop(), small) if waiting else waiting.append(small)
+
+    def own() -> float:
+        done(timed(taken["ours"], lambda: pruning.apply(net, plan)))
+        return taken["ours"][-1]
+
+    def peer() -> float:
         twin = copy.deepcopy(net)
         graph = timed(taken["graph"], partial(traced, twin, given))
-        check(small, timed(taken["cut"], partial(cut, graph, twin, kept)))
-        del small, twin, graph
+        done(timed(taken["cut"], partial(cut, graph, twin, kept)))
+        return taken["graph"][-1] + taken["cut"][-1]
+
+    in_turn((own, peer), pairs + 1)
     ours, graphs, cuts = (times[1:] for times in taken.values())
-    value, low, high = ratio([a + b for a, b in zip(graphs, cuts, strict=True)], ours)
+    found = intervals.ratio([a + b for a, b in zip(graphs, cuts, strict=True)], ours)
     return {"network": name, "weights, M": sum(p.numel() for p in net.parameters()) / 1e6, "sites": len(kept),
             "ours, s": median(ours), "Torch-Pruning, s": median(graphs) + median(cuts), "of that cut, s": median(cuts),
-            "Torch-Pruning / ours": value, "95 % interval": f"{low:.1f} to {high:.1f}",
+            "Torch-Pruning / ours": intervals.said(found),
             "cut / ours": median(cuts) / median(ours)}
 
 
@@ -99,10 +111,10 @@ def check(one: nn.Module, other: nn.Module) -> None:
 def main() -> None:
     """The networks by name; SD-1.5 takes 12 GB."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", default=list(REPEATS))
+    parser.add_argument("networks", nargs="*", default=list(PAIRS))
     names, threads = parser.parse_args().networks, torch.get_num_threads()
     torch.set_num_threads(1)
-    rows = [compared(name, pruning.load(name, weights="random").unet.eval(), REPEATS[name]) for name in names]
+    rows = [compared(name, pruning.load(name, weights="random").unet.eval(), PAIRS[name]) for name in names]
     publish("width", "python -m benchmarks.width", rows)
     torch.set_num_threads(threads)
 

@@ -59,7 +59,8 @@ def parts(measured: Mapping[str, Any]) -> str:
     share = measured["kernels"]
     note = (f"{measured['repeats']} pairs of runs of {measured['steps']} steps, A B and B A in turn, after a run each "
             f"to warm up; {measured['taken_on']}. Speed-ups are of the pairs: below "
-            f"{(intervals.EQUAL - 1) * 100:.0f} % counts as no difference, and fewer than {intervals.FEWEST} pairs tell none.")
+            f"{(intervals.EQUAL - 1) * 100:.0f} % counts as no difference, and fewer than {intervals.FEWEST} pairs "
+            "tell none.")
     if share is not None:
         note += (f" {share:.0%} of a dense step is inside convolution, linear and attention kernels, "
                  f"{measured['between']:.0%} between operators.").replace("%", " %")

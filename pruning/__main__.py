@@ -2,14 +2,17 @@
 
 Under ``--json`` standard output is one JSON object, and everything else goes to standard error. It exits
 with 0 when done, with 1 when refused or failed, in a sentence, and with 2 when the command was not understood.
+``shell`` says what closed streams and signals come to. No output takes the place of what Prunescope did not write,
+unless ``--force`` says so, and where it goes is tried before the work begins.
 """
 
 import argparse
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, closing, contextmanager, redirect_stdout
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -23,7 +26,7 @@ from torch import nn
 from tqdm import tqdm
 
 import pruning
-from pruning import canvas, flags, images, planfile, planning, preview, printed, store, surgery
+from pruning import canvas, files, flags, images, outputs, planfile, planning, preview, printed, shell, store, surgery
 from pruning.accounting import recovered, total
 from pruning.costs import trace
 from pruning.errors import Later, Refused, in_words, out_of_memory
@@ -31,7 +34,8 @@ from pruning.images import Drawn, Stepped
 from pruning.models import outline
 from pruning.overlap import overlapping
 from pruning.quality import Divergence, compared, judge_for
-from pruning.recovery import Training, recovering
+from pruning.recovery import Training, keeping, recovering
+from pruning.shell import Parser, Stopped, Usage
 from pruning.subject import log, plan_of, subject
 from pruning.surgery import check
 from pruning.types import Plan, PlanStep, Shot
@@ -42,33 +46,43 @@ from pruning.work import Looked, drained
 
 T = TypeVar("T")
 Result = dict[str, Any]
+REPORT = "report.json"
 LATER = {"bench": "measure dense against pruned, interleaved", "sweep": "run many recipes"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
-    args = parsed(argv)
+    """Run one command; the exit code. Exits with 2 when it is no command."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    with shell.attached(), shell.signalled():
+        try:
+            return _run(given)
+        except Stopped as stop:
+            return shell.failed(stop.told, "--json" in given, stop.status)
+
+
+def _run(given: list[str]) -> int:
+    try:
+        args = parsed(given)
+    except Usage as error:
+        error.parser.print_usage(sys.stderr)
+        print(f"{error.parser.prog}: error: {error.message}", file=sys.stderr)
+        if "--json" in given:
+            shell.failed(Refused(f"{error.message.rstrip('.')}.", f"See {error.parser.prog} --help."), True)
+        raise SystemExit(2) from None
     try:
         with redirect_stdout(sys.stderr), _logged():
             result = args.run(args)
-    except KeyboardInterrupt:
-        return _failed(args, Refused("Stopped.", "Files that were finished stay."))
     except Refused as error:
-        return _failed(args, error)
-    except (OSError, MemoryError, RuntimeError) as error:
-        if not (isinstance(error, OSError) or out_of_memory(error)):
-            raise
-        return _failed(args, in_words(error))
-    print(json.dumps(result) if args.json else args.show(result))
-    return 0
-
-
-def _failed(args: argparse.Namespace, error: Refused) -> int:
-    if args.json:
-        print(json.dumps({"error": {"message": error.message, "remedy": error.remedy}}))
-    else:
-        print(error, file=sys.stderr)
-    return 1
+        return shell.failed(error, args.json)
+    except (OSError, MemoryError) as error:
+        return shell.failed(in_words(error), args.json)
+    except Exception as error:  # a fault of ours: said in full, and still one object under --json
+        if out_of_memory(error):
+            return shell.failed(in_words(error), args.json)
+        traceback.print_exc(file=sys.stderr)
+        told = Refused(f"{type(error).__name__}: {error}", "This is a fault of Prunescope; please report it.")
+        return shell.failed(told, args.json)
+    return shell.printed(json.dumps(result) if args.json else args.show(result), 0)
 
 
 @contextmanager
@@ -88,9 +102,13 @@ def _logged() -> Iterator[None]:
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command, with ``run`` and ``show``. Exits with 2 when they are no command."""
-    parser = argparse.ArgumentParser("python -m pruning", description=(pruning.__doc__ or "").partition("\n")[0],
-                                     allow_abbrev=False)
+    """The arguments of a command, with ``run`` and ``show``.
+
+    Raises:
+        Usage: they are no command.
+    """
+    parser = Parser("python -m pruning", description=(pruning.__doc__ or "").partition("\n")[0],
+                    allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -104,6 +122,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
                              if model == "model" else "a folder that `prune` wrote")
         if out:
             sub.add_argument("-o", "--out", required=True, metavar=out, help="where to write")
+            sub.add_argument("--force", action="store_true", help="take the place of what is there")
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
         return sub
 
@@ -216,12 +235,11 @@ def overlap(args: argparse.Namespace) -> Result:
 
 def plan(args: argparse.Namespace) -> Result:
     """Write down what would go; the model is not changed."""
+    out = outputs.plan(args.out, args.force)
     pipe = _loaded(args)
     found = _planned(pipe, args)
     report = pruning.report(pipe, _watched(surgery.applying(pipe, found)), found)
-    out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    planfile.write(found, out)
+    planfile.keep(found, out, args.force)
     return report.to_dict() | {"plan": str(out), "digest": found.digest}
 
 
@@ -249,7 +267,7 @@ def _loaded(args: argparse.Namespace) -> Any:
 
 def prune(args: argparse.Namespace) -> Result:
     """Write a smaller model, as an ordinary folder of diffusers with its plan."""
-    out = store.free(args.out)
+    out = outputs.model(args.out, args.force, [args.model])
     known = planfile.read(Path(args.plan)) if args.plan else None
     pipe = _loaded(args)
     found = known or _planned(pipe, args)
@@ -258,41 +276,52 @@ def prune(args: argparse.Namespace) -> Result:
     if done == plan_of(pipe):
         raise Refused(f"{args.model} has gone through this plan already.", "Give the model that the plan was made on.")
     report = pruning.report(pipe, smaller, done)
-    pruning.save(smaller, out)
+    store.write(smaller, out, args.force)
     return report.to_dict() | {"folder": str(out), "plan": str(out / planfile.PLAN), "digest": done.digest}
 
 
 def generate(args: argparse.Namespace) -> Result:
     """Draw with one model."""
+    out = outputs.pictures(args.out)
     pipe = _loaded(args)
     shot = _shot(args, pipe)
-    folder = _folder(args.out)
+    names = [f"image_{i}.png" for i in range(len(shot.prompts) * shot.images)]
+    outputs.pictures(out, names, args.force)
     (drawn,) = _drawn(pruning.generate(pipe, shot), shot.steps)
-    files = [_written(folder / f"image_{i}.png", image, drawn) for i, image in enumerate(drawn.images)]
-    return {"files": files, "live_ms_per_step": float(np.median(drawn.ms)), "shot": shot.to_dict(),
-            "origin": asdict(drawn.origin), "notes": list(drawn.notes)}
+    with _filling(args, names) as part:
+        for name, image in zip(names, drawn.images, strict=True):
+            _write(part / name, image, drawn)
+    return {"files": [str(out / name) for name in names], "live_ms_per_step": float(np.median(drawn.ms)),
+            "shot": shot.to_dict(), "origin": asdict(drawn.origin), "notes": list(drawn.notes)}
 
 
 def compare(args: argparse.Namespace) -> Result:
     """Draw with both models from the same noise; write the pictures, their differences and the report."""
+    out = outputs.pictures(args.out)
     dense, pruned = _loaded(args), pruning.load(args.pruned)
     shot = _shot(args, dense)
-    found, folder = _shared_plan(args, dense, pruned), _folder(args.out)
+    found, count = _shared_plan(args, dense, pruned), len(shot.prompts) * shot.images
+    names = [*(f"{side}_{i}.png" for side in ("dense", "pruned", "difference") for i in range(count)), REPORT]
+    outputs.pictures(out, names, args.force)
     apart = Divergence()
     one, other = sides = _drawn(apart.watching(images.draw_pair(dense, pruned, shot)), 2 * shot.steps)
     report = pruning.report(dense, pruned, found)
     far = compared(one, other, shot.prompts, apart.steps, judge_for(found.recipe.model)).to_dict()
-    files = [_written(folder / f"{drawn.side}_{i}.png", image, drawn)
-             for drawn in sides for i, image in enumerate(drawn.images)]
-    for i, (a, b) in enumerate(zip(*(drawn.images for drawn in sides), strict=True)):
-        files.append(_written(folder / f"difference_{i}.png", ImageChops.difference(a, b)))
-    file = folder / "report.json"
     told = sentence(report.to_dict(), far, found.decided.recipe.component, found.decided.recipe.pattern)
     result = report.to_dict() | {"quality": far, "verdict": told, "notes": list(one.notes),
-                                 "files": [*files, str(file)],
+                                 "files": [str(out / name) for name in names],
                                  "live_ms_per_step": {d.side: float(np.median(d.ms)) for d in sides}}
-    file.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    with _filling(args, names) as part:
+        for i, (a, b) in enumerate(zip(*(drawn.images for drawn in sides), strict=True)):
+            for image, drawn in ((a, one), (b, other), (ImageChops.difference(a, b), None)):
+                _write(part / f"{drawn.side if drawn else 'difference'}_{i}.png", image, drawn)
+        (part / REPORT).write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
+
+
+def _filling(args: argparse.Namespace, names: Sequence[str]) -> AbstractContextManager[Path]:
+    """A folder for files of these names, which then are at ``--out``."""
+    return files.filling(args.out, lambda folder: outputs.pictures(folder, names, args.force))
 
 
 def _shot(args: argparse.Namespace, pipe: Any) -> Shot:
@@ -309,25 +338,39 @@ def _shot(args: argparse.Namespace, pipe: Any) -> Shot:
 
 def recover(args: argparse.Namespace) -> Result:
     """Train a pruned model so that it recovers; a run that was stopped goes on where it was."""
-    out = store.free(args.out)
-    file = Path(args.state or f"{out}.state")
-    if out.resolve() in file.resolve().parents:
+    out = outputs.model(args.out, args.force, filter(None, (args.pruned, args.dense)))
+    file = Path(args.state or f"{out if out.name else out.resolve()}.state")
+    if files.target(out) in files.target(file).parents:
         raise Refused("The state cannot be in the folder that the model goes to.", "Choose a file beside it.")
-    state = Training.read(file) if file.exists() else Training()
+    state = Training.at(file)
     pruned, dense = pruning.load(args.pruned), pruning.load(args.dense) if args.dense else None
     component = getattr(args, "component", None)
     options = flags.recovery(args, subject(pruned if dense is None else dense, component))
-    work = recovering(pruned, dense, options, component, state)
+    work = keeping(recovering(pruned, dense, options, component, state), state, file)
     with tqdm(leave=False, file=sys.stderr) as bar, interruptible() as asked, closing(work):
         made = drained(work, Watch(bar, state, file, asked))
-    pruning.save(made, out)
-    file.unlink(missing_ok=True)
+    _saved(made, out, args.force, file)
+    files.target(file).unlink(missing_ok=True)
     plan = plan_of(made)
     assert plan is not None
     told = recovered(plan)
     assert told is not None
     return told | {"training": dict(plan.trained[-1]), "seconds": round(state.seconds, 2), "folder": str(out),
                    "plan": str(out / planfile.PLAN), "digest": plan.digest}
+
+
+def _saved(made: Any, out: Path, force: bool, state: Path) -> None:
+    """Write what was trained.
+
+    Raises:
+        Refused: it cannot be written; the state stays.
+    """
+    try:
+        store.write(made, out, force)
+    except (Refused, OSError) as error:
+        told = error if isinstance(error, Refused) else in_words(error)
+        raise Refused(told.message, f"{state} holds the training, and the same command goes on there: "
+                      f"it has nothing left but to save. {told.remedy}") from error
 
 
 def _shared_plan(args: argparse.Namespace, dense: Any, pruned: Any) -> Plan:
@@ -357,13 +400,6 @@ def later(args: argparse.Namespace) -> Result:
     raise Later(f"The command {args.command}")
 
 
-def _folder(path: str) -> Path:
-    """A folder for pictures. What is in it stays, except files of the same names."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _drawn(events: Iterable[images.Event], steps: int) -> list[Drawn]:
     """The finished pictures, with a bar over the steps."""
     with tqdm(total=steps, desc="drawing", unit="step", leave=False, file=sys.stderr) as bar:
@@ -376,13 +412,12 @@ def _drawn(events: Iterable[images.Event], steps: int) -> list[Drawn]:
     return finished
 
 
-def _written(path: Path, image: Image.Image, drawn: Drawn | None = None) -> str:
+def _write(path: Path, image: Image.Image, drawn: Drawn | None) -> None:
     """Write a picture, with the model that made it in its text fields."""
     notes = PngInfo()
-    for name, value in asdict(drawn.origin).items() if drawn else ():
+    for name, value in (asdict(drawn.origin) if drawn else {"picture": "difference"}).items():
         notes.add_text(f"prunescope {name}", str(value))
     image.save(path, pnginfo=notes)
-    return str(path)
 
 
 if __name__ == "__main__":

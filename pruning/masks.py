@@ -70,7 +70,7 @@ def unpacked(decision: Decision, site: Site, shape: torch.Size) -> Tensor:
     packs = bits is not None and bits.dtype == torch.uint8 and bits.ndim == 1
     if bits is None or not packs or mark(bits) != decision.sites[site.name][0]:
         raise Refused(f"The masks of this plan are {'missing' if bits is None else 'not those it was made with'}.",
-                      "Keep plan.safetensors beside plan.json, as they were written.")
+                      "Keep the .safetensors of a plan beside its .json, as they were written.")
     count = shape.numel()
     if len(bits) != -(-count // 8):
         raise Refused(f"The mask of {site.name} has another size than the model.", "Make the plan again.")

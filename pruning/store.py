@@ -3,20 +3,16 @@
 The plan gives the shapes; the tensors come from the files, every key and shape checked, and nothing is pruned again.
 """
 
-import errno
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from pruning import folders, masks, planfile
+from pruning import files, folders, masks, outputs, planfile
 from pruning.accounting import written_as
 from pruning.blank import cut, module
 from pruning.copies import around, copied
@@ -108,10 +104,10 @@ def _check_zeros(pipe: Any, plan: Plan) -> None:
                 raise Refused(f"{name} has weights where its plan says zero.", planfile.TOGETHER)
 
 
-def write(pipe: Any, folder: str | Path) -> Path:
+def write(pipe: Any, folder: str | Path, force: bool = False) -> Path:
     """Write a pipeline with its plan, in half precision when every tensor survives that exactly.
 
-    The folder appears whole or not at all.
+    The folder appears whole or not at all. ``force`` lets it take the place of a model.
 
     Raises:
         Refused: the folder exists and is not empty, or the disk is full.
@@ -119,26 +115,15 @@ def write(pipe: Any, folder: str | Path) -> Path:
     if getattr(pipe, "prunescope_masked", False):
         raise Refused("A masked pipeline is for looking: its shapes are not those of its plan.",
                       "Save what apply gives without masked=True.")
-    folder = free(folder)
+    folder = outputs.empty(path("folder", folder), force)
     check_weights(pipe)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".saving-"))
-    try:
+    with files.filling(folder, lambda there: outputs.empty(there, force), over=force) as part:
         halved(pipe).save_pretrained(part, safe_serialization=True)
         for config in part.glob("*/config.json"):  # float32, or plain from_pretrained mixes types and fails
             config.write_text(re.sub(r'"dtype": "\w+"', '"dtype": "float32"', config.read_text("utf-8")), "utf-8")
         plan = plan_of(pipe)
         if plan:
             planfile.write(plan, part / planfile.PLAN)
-        part.chmod(0o755)
-        os.replace(part, folder)
-    except (OSError, SafetensorError) as error:  # safetensors' own error has the number in its text only
-        if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC})" in str(error):
-            raise Refused("The disk is full; nothing was saved.",
-                          "Free some space or choose another folder.") from error
-        raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -154,19 +139,6 @@ def check_weights(pipe: Any) -> None:
     if any(tensor.device.type == "meta" for tensor in tensors):
         raise Refused("This model has shapes and no weights, so there is nothing to save.",
                       'Load it with weights="trained" or weights="random".')
-
-
-def free(folder: str | Path) -> Path:
-    """A folder that may be written: it does not exist, or is empty.
-
-    Raises:
-        Refused: there is something in its place.
-    """
-    folder = path("folder", folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Refused(f"{folder} is {'not empty' if folder.is_dir() else 'a file'}.",
-                      "Choose a new folder; nothing was overwritten.")
-    return folder
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:

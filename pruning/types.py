@@ -291,10 +291,10 @@ class Plan:
     def _steps(self) -> list[dict[str, Any]]:
         return [step.to_dict() for step in self.steps]
 
-    def to_json(self) -> str:
-        """The plan as text."""
-        body = {"prunescope": SCHEMA, "digest": self.digest, "steps": self._steps()}
-        return json.dumps(body, indent=1)
+    def to_json(self, masks: str = "") -> str:
+        """The plan as text; ``masks`` is the name of the file beside it that has its tensors."""
+        beside = {"masks": masks} if masks else {}
+        return json.dumps({"prunescope": SCHEMA, "digest": self.digest} | beside | {"steps": self._steps()}, indent=1)
 
     @classmethod
     def from_json(cls, text: str, tensors: Mapping[str, Any] | None = None) -> Self:

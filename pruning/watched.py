@@ -1,8 +1,5 @@
-"""Training as the command line watches it: a bar, a state that is written now and then, and a stop that keeps it."""
+"""Training as the command line watches it: a bar, and a stop that comes between two steps."""
 
-import signal
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,64 +9,51 @@ from tqdm import tqdm
 
 from pruning.errors import Refused
 from pruning.recovery import Trained, Training
+from pruning.shell import Stopped, handled
 from pruning.work import Looked
-
-EVERY = 120.0  # seconds between two writings
 
 
 class Asked:
-    """Whether somebody asked for a stop."""
+    """Which signal asked for a stop, if any."""
 
-    stop = False
+    signal = 0
 
 
 @contextmanager
 def interruptible() -> Iterator[Asked]:
-    """Ctrl-C asks for a stop, which comes between two steps; the second one comes at once."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop, which comes between two steps; the second one comes at once."""
     asked = Asked()
-    if threading.current_thread() is not threading.main_thread():  # signals are not for it
-        yield asked
-        return
-    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
 
     def ask(number: int, frame: Any) -> None:
-        asked.stop = True
-        signal.signal(signal.SIGINT, before)
+        if asked.signal:
+            raise Stopped(number)
+        asked.signal = number
 
-    signal.signal(signal.SIGINT, ask)
-    try:
+    with handled(ask):
         yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Watch:
-    """Shows the events of a recovery and writes its state."""
+    """Shows the events of a recovery, and stops it when that was asked for."""
 
     def __init__(self, bar: tqdm, state: Training, file: Path, asked: Asked) -> None:
-        self.bar, self.state, self.file, self.asked, self.written = bar, state, file, asked, time.monotonic()
+        self.bar, self.state, self.file, self.asked = bar, state, file, asked
 
     def __call__(self, event: Any) -> None:
         """See one event.
 
         Raises:
-            Refused: a stop was asked for; the state is in its file.
-            KeyboardInterrupt: likewise, and nothing was trained yet.
+            Stopped: that was asked for. Whoever closes the recovery has its state written.
         """
         match event:
             case Looked():
                 self._show(event.what, event.done, event.of)
             case Trained():
                 self._show(f"training, loss {event.loss:.4g}", event.step, event.of)
-        due = time.monotonic() - self.written > EVERY
-        if self.state.step and (due or self.asked.stop):
-            self.state.write(self.file)
-            self.written = time.monotonic()
-        if self.asked.stop and self.state.step:
-            raise Refused(f"Stopped at step {self.state.step}; {self.file} holds what was reached.",
-                          "The same command goes on there.")
-        if self.asked.stop:
-            raise KeyboardInterrupt
+        if self.asked.signal:
+            told = Refused(f"Stopped at step {self.state.step}; {self.file} holds what was reached.",
+                           "The same command goes on there.")
+            raise Stopped(self.asked.signal, told if self.state.step else None)
 
     def _show(self, what: str, done: int, of: int) -> None:
         self.bar.set_description(what, refresh=False)

@@ -314,8 +314,8 @@ def test_outputs_in_the_way(refused, tiny_folder, halved, tmp_path):
     assert "not empty" in refused("prune", tiny_folder, *HALF, "-o", tmp_path / "full")
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["note"]
     assert "is a file" in refused("prune", tiny_folder, *HALF, "-o", tmp_path / "full" / "note")
-    assert "File exists" in refused("generate", tiny_folder, "--prompt", "a", "-o", tmp_path / "full" / "note")
-    assert "Is a directory" in refused("plan", tiny_folder, *HALF, "-o", tmp_path / "full")
+    assert "is a file" in refused("generate", tiny_folder, "--prompt", "a", "-o", tmp_path / "full" / "note")
+    assert "is a folder" in refused("plan", tiny_folder, *HALF, "-o", tmp_path / "full")
 
 
 def test_a_refusal_for_people(capsys, tiny_folder, tmp_path):

@@ -575,7 +575,7 @@ def test_ctrl_c_keeps_what_was_reached(command, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "LOSSES", {"task": pressed})
         capsys.readouterr()
-        assert main(argv) == 1
+        assert main(argv) == 130
     told = json.loads(capsys.readouterr().out)["error"]
     assert told == {"message": f"Stopped at step 2; {tmp_path / 'two.state'} holds what was reached.",
                     "remedy": "The same command goes on there."}
@@ -588,7 +588,7 @@ def test_ctrl_c_keeps_what_was_reached(command, tmp_path, capsys, monkeypatch):
 
 def test_ctrl_c_before_anything_was_trained(tmp_path):
     asked = Asked()
-    asked.stop = True
+    asked.signal = signal.SIGINT
     bar = type("Bar", (), {"set_description": lambda *a, **k: None, "update": lambda *a: None, "n": 0})()
     with pytest.raises(KeyboardInterrupt):
         Watch(bar, Training(), tmp_path / "state", asked)(Looked(1, 2))

@@ -70,16 +70,20 @@ def recovering(student: Any, teacher: Any = None, options: Recovery = DEFAULTS, 
     """
     learner, mentor = sides.pair(student, teacher, component)
     options = sides.settled(learner, mentor, options)
+    state, marks = state or Training(), sides.marks(learner, mentor, options)
+    if state.finished(marks, options.steps):
+        yield Held(0, state.errors["before"] or 0.0, state.errors["dense"], state.on)
+        yield Held(state.step, state.errors["after"] or 0.0, state.errors["dense"], state.on)
+        return sides.recovered(learner, sides.remade(learner.net, state.averages), options, state)
     sides.check_room(learner)
     material = yield from shown.gathering(learner, mentor, sides.calibration(options))
-    state = state or Training()
-    state.begin(sides.marks(learner, mentor, options) | {"samples": material.mark},
-                generator("recovery", options.seed), options.steps)
+    state.begin(marks | {"samples": material.mark}, generator("recovery", options.seed), options.steps)
     if "before" not in state.errors:
         before = yield from material.judging(learner.net, options)
         dense = None if mentor.net is learner.net else (yield from material.judging(mentor.net, options))
         state.errors = {"before": before, "dense": dense}
     yield Held(0, state.errors["before"] or 0.0, state.errors["dense"], material.on)
+    state.on = ""
     run, spans = Run(learner.net, mentor.net, options, state, sides.masked(learner)), deque[float](maxlen=20)
     while state.step < options.steps:
         started = time.perf_counter()
@@ -89,9 +93,10 @@ def recovering(student: Any, teacher: Any = None, options: Recovery = DEFAULTS, 
         yield Trained(state.step, options.steps, loss, options.rate, state.seconds,
                       median(spans) * (options.steps - state.step))
     made = sides.remade(learner.net, state.averages)
-    after = yield from material.judging(made, options)
+    after = state.errors["after"] = yield from material.judging(made, options)
+    state.on = material.on
     yield Held(state.step, after, state.errors["dense"], material.on)
-    return sides.recovered(learner, made, options, state, after, material.on)
+    return sides.recovered(learner, made, options, state)
 
 
 class Run:

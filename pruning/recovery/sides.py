@@ -115,13 +115,13 @@ def remade(source: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
     return copied(source, lambda tensor: new.get(id(tensor), tensor))
 
 
-def recovered(learner: Subject, net: nn.Module, options: Recovery, state: Training, after: float, on: str) -> Any:
-    """The student's pipeline with what came of its training, and a step of its plan that says so."""
+def recovered(learner: Subject, net: nn.Module, options: Recovery, state: Training) -> Any:
+    """The student's pipeline with what came of a finished training, and a step of its plan that says so."""
     plan = plan_of(learner.pipe)
     before = plan.steps if plan else ()
     own = [step.recipe for step in before if step.recipe.component == learner.component]
     recipe = replace(own[-1], update=False) if own else Recipe(source_of(learner.pipe), learner.component)
-    entry = {"steps": state.step, "before": state.errors["before"], "after": after, "dense": state.errors["dense"],
-             "on": on, "options": options.to_dict()}
+    entry = {"steps": state.step, "before": state.errors["before"], "after": state.errors["after"],
+             "dense": state.errors["dense"], "on": state.on, "options": options.to_dict()}
     step = PlanStep(recipe, *fingerprint(learner.net), Decision("recovered", {"": entry}))
     return with_plan(learner.holding(net), Plan((*before, step)))

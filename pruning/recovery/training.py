@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pruning import files
 from pruning.copies import copied
 from pruning.errors import Refused
 from pruning.subject import log
@@ -31,7 +32,8 @@ class Training:
     made_for: dict[str, Any] = field(default_factory=dict)  # the run that it is of, so that no other goes on with it
     step: int = 0
     seconds: float = 0.0
-    errors: dict[str, float | None] = field(default_factory=dict)  # before, and of the dense model
+    errors: dict[str, float | None] = field(default_factory=dict)  # before, of the dense model, and after all steps
+    on: str = ""  # what the errors were taken on, once the last one is
     losses: list[float] = field(default_factory=list)  # of every step
     draw: torch.Generator = field(default_factory=torch.Generator)  # of samples, noise and timesteps
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -56,6 +58,11 @@ class Training:
                 raise Refused(f"This training was begun with {other}.",
                               "Give what it was begun with, or begin anew with another state file.")
 
+    def finished(self, made_for: Mapping[str, Any], steps: int) -> bool:
+        """Whether this very run has been through, so that nothing but its pipeline is missing."""
+        return bool(self.on) and self.step == steps and all(
+            self.made_for.get(what) == value for what, value in made_for.items())
+
     def taken_up(self, source: nn.Module) -> nn.Module:
         """A copy of a module with parameters of its own, float32, from where the training is.
 
@@ -79,22 +86,30 @@ class Training:
         return out.copy_(old if known is None else known)
 
     def write(self, file: str | Path) -> None:
-        """Write it as one file of tensors, whole or not at all."""
-        file = Path(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        """Write it as one file of tensors, whole or not at all.
+
+        Raises:
+            Refused: the disk is full.
+        """
         tensors = {f"{part} {name}": tensor.contiguous()
                    for part in SETS for name, tensor in getattr(self, part).items()}
         head = {"made_for": self.made_for, "step": self.step, "seconds": self.seconds, "errors": self.errors,
-                "losses": self.losses}
-        part = file.with_name(f".{file.name}.part")
-        try:
+                "on": self.on, "losses": self.losses}
+        with files.replacing(file) as part:
             save_file(tensors | {"draw": self.draw.get_state()}, part,
                       {"prunescope recovery": str(SCHEMA), "training": json.dumps(head)})
-            os.replace(part, file)
-        except SafetensorError as error:
-            raise Refused(f"The state cannot be written to {file}: {error}.", "Free some space.") from error
-        finally:
-            part.unlink(missing_ok=True)
+
+    @classmethod
+    def at(cls, file: str | Path) -> Self:
+        """The state that a file has, or a blank one where there is none yet and it can be written.
+
+        Raises:
+            Refused: it is no such file, or cannot be written.
+        """
+        file = files.target(file)
+        found = cls.read(file) if os.path.lexists(file) else cls()
+        files.rehearsed(file)
+        return found
 
     @classmethod
     def read(cls, file: str | Path) -> Self:

@@ -18,7 +18,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from pruning import memory
 from pruning.errors import Refused
-from pruning.folders import INDEX, check_index, check_safetensors, listing, needed, read_json
+from pruning.folders import ELSEWHERE, INDEX, check_index, check_safetensors, listing, needed, read_json
 
 SINGLE = (None, "diffusers", "diffusion-single-file")  # libraries that the hub names for a model without an index
 
@@ -106,14 +106,13 @@ def _no_pipeline(repo_id: str, library: str | None, tags: list[str], names: list
     endings = {Path(name).suffix for name in names if "/" not in name}
     remedy = "Give a repository that diffusers' save_pretrained has written."
     if "gguf" in (*tags, library) or ".gguf" in endings:
-        library, remedy = "gguf", "Give the diffusers repository that it was converted from."
+        library, remedy = "gguf", ELSEWHERE["GGUF"]
     elif "lora" in tags or "pytorch_lora_weights.safetensors" in names:
-        library, remedy = f"{library}, an adapter (LoRA)", "Give the base model that it belongs to."
+        library, remedy = f"{library}, an adapter (LoRA)", ELSEWHERE["LoRA"]
     elif library in SINGLE and "config.json" in names:
         library, remedy = f"{library}, a lone component", "Give a pipeline that contains it."
     elif library in SINGLE and endings & {".safetensors", ".ckpt"}:
-        library = f"{library}, a single-file checkpoint"
-        remedy = "Open it with diffusers' from_single_file, save it with save_pretrained and give that folder."
+        library, remedy = f"{library}, a single-file checkpoint", ELSEWHERE["single-file checkpoint"]
     return Refused(f"{repo_id} has no {INDEX}, so it is no diffusers pipeline (library: {library}).", remedy)
 
 

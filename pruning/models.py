@@ -1,12 +1,13 @@
 """Where pipelines come from: bundled folders, architectures, local folders, the hub."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pruning import memory
+from pruning import folders, memory
 from pruning.errors import Later, Refused
 from pruning.subject import remember
 from pruning.values import path, told, whole
@@ -29,6 +30,8 @@ SLUGS = {  # architecture -> where its trained weights are, if they are on the h
     "flux-schnell": "black-forest-labs/FLUX.1-schnell",
 }
 WEIGHTS = ("trained", "random", "meta")
+PAGE = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!(?:datasets|spaces)/)(?P<id>[\w.-]+/[\w.-]+)"
+                  r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+))?(?:[/?#].*)?")  # of a model on the hub
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -42,7 +45,7 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
     from pruning import blank, hub, store  # they bring diffusers, which takes seconds: the page comes up first
 
     path("source", source, "Give a bundled name, an architecture, a hub id or a folder.")
-    source = str(source)
+    source, revision = pasted(str(source))
     if not isinstance(weights, str) or weights not in WEIGHTS:
         raise Refused(f"weights cannot be {told(weights)}.", f"Choose {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}.")
     device, dtype, seed = device_of(device), dtype_of(dtype), whole("seed", seed)
@@ -56,11 +59,13 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
         return remember(pipe if weights == "meta" else pipe.to(device), source)
     if folder is None:
         # In float32, half-precision files take twice their size, and a pruned copy of the denoiser comes on top.
-        folder = hub.fetch(source, limit_bytes=memory.available() * 2 // 5 if device == "cpu" else None)
+        most = memory.available() * 2 // 5 if device == "cpu" else None
+        folder = hub.fetch(source, revision=revision, limit_bytes=most)
     if dtype is None and device == "cpu":
         dtype = torch.float32
     pipe = store.read(folder, dtype)
-    pipe.to(device)
+    with folders.loading(folder):  # a device can be full
+        pipe.to(device)
     return remember(pipe, source)
 
 
@@ -102,9 +107,9 @@ def outline(source: str | Path) -> Any:
     Raises:
         Refused: it cannot be had; the sentence says why and what would work.
     """
-    from pruning import blank, folders, planfile
+    from pruning import blank, planfile
 
-    folder = folder_of(str(source))
+    folder = folder_of(pasted(str(source))[0])
     if folder is None or (folder / planfile.PLAN).exists():
         return load_pipeline(source)
     held = folders.examine(folder) if folders.weighted(folder) else None
@@ -129,11 +134,48 @@ def folder_of(source: str) -> Path | None:
     if source in SLUGS:
         return ARCHITECTURES / source
     if (folder := Path(source).expanduser()).is_dir():
-        return folder
+        return _snapshot(folder)
+    if folder.exists() or folder.suffix in folders.ALONE:
+        raise _file(folder)
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise Refused(f"There is no model {source!r}: no bundled name, no architecture, no folder and no hub id.",
                       f"Bundled: {', '.join(BUNDLED)}. Architectures: {', '.join(SLUGS)}. A hub id reads owner/name.")
     return None
+
+
+def pasted(source: str) -> tuple[str, str | None]:
+    """A source without quotes and spaces around it, and out of the address of a page of the hub: (source, revision)."""
+    if Path(source).expanduser().exists():
+        return source, None
+    source = source.strip(" \t\r\n\"'`<>")
+    match = PAGE.fullmatch(source)
+    return (match["id"], match["revision"]) if match else (source, None)
+
+
+def _snapshot(folder: Path) -> Path:
+    """A folder as it is; of the hub's cache, the snapshot that it holds.
+
+    Raises:
+        Refused: there are several, and none of them is the main one.
+    """
+    snapshots, main = folder / "snapshots", folder / "refs" / "main"
+    if not snapshots.is_dir() or (folder / folders.INDEX).exists() or (folder / folders.CONFIG).exists():
+        return folder
+    found = {path.name: path for path in snapshots.iterdir() if path.is_dir()}
+    name = main.read_text("utf-8", errors="replace").strip() if main.is_file() else ""
+    if name not in found and len(found) != 1:
+        raise Refused(f"{folder} is a model in the hub's cache, with {len(found) or 'no'} snapshots.",
+                      "Give one of the folders in its snapshots.")
+    return found.get(name) or next(iter(found.values()))
+
+
+def _file(file: Path) -> Refused:
+    """That a file is no folder, and what it is."""
+    if not file.exists():
+        return Refused(f"There is no file {file}.", "Check the path; a folder of diffusers is needed.")
+    kind = folders.instead([file.name])
+    remedy = folders.ELSEWHERE.get(kind, "Give the folder that save_pretrained or pruning.save wrote.")
+    return Refused(f"{file} is a {kind or 'file'}, and not a diffusers folder.", remedy)
 
 
 def _untrained(slug: str) -> Refused:

@@ -21,7 +21,9 @@ import pruning
 from benchmarks.cell import Cell, notes, shares
 from benchmarks.pairs import in_turn
 from benchmarks.table import keep, kept, publish
+from pruning.alike import fresh
 from pruning.clock import profiled
+from pruning.copies import copied
 from pruning.costs import Example, arguments, side_of, trace
 from pruning.subject import subject
 
@@ -91,7 +93,8 @@ def compared(key: Key, pair: Sequence[nn.Module], example: Example, too_long: fl
     """Both sides of one cell: a profile of each, and then the clock."""
     name, removed, images = key
     given, model = inputs(pair[0], example, images), MODELS[name]
-    call(pair[1], given)  # to warm up; the dense network ran when its latents were chosen, or in the cell before
+    for net in pair:
+        call(net, given)  # to warm up
     parts = [shares(profiled(partial(again, net, given), model.profiled, "cpu")) for net in pair]
     macs = [trace(net, example).count()[1] * images for net in pair]
     ms = in_turn([partial(call, net, given) for net in pair], model.pairs)
@@ -100,10 +103,13 @@ def compared(key: Key, pair: Sequence[nn.Module], example: Example, too_long: fl
 
 def measured(name: str, wanted: Sequence[Key], sizes: dict[int, tuple[int, float | None]]) -> Iterator[Cell]:
     """The cells of one model. ``sizes`` are the latents of earlier ones by their images, and are added to."""
-    pipe = MODELS[name].load()
-    dense, example = pipe.unet.eval(), subject(pipe).example
+    loaded = subject(MODELS[name].load())
+    pipe, example = loaded.holding(copied(loaded.net.eval(), fresh)), loaded.example
+    del loaded
+    dense = pipe.unet
     for removed in dict.fromkeys(removed for _, removed, _ in wanted):
-        smaller = pruning.apply(pipe, pruning.plan(pipe, "magnitude", **MODELS[name].cases[removed])).unet.eval()
+        plan = pruning.plan(pipe, "magnitude", **MODELS[name].cases[removed])
+        smaller = copied(pruning.apply(pipe, plan).unet.eval(), fresh)
         for key in [key for key in wanted if key[1] == removed]:
             if key[2] not in sizes:
                 sizes[key[2]] = latents(dense, example, key[2])

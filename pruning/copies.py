@@ -37,7 +37,7 @@ def unwrapped(net: Any) -> Any:
     return net
 
 
-def _kind(module: nn.Module, names: Any) -> str | None:
+def _kind(module: Any, names: Any) -> str | None:
     """The first of some class names that a module's class or one it derives from has."""
     return next((kind.__name__ for kind in type(module).__mro__ if kind.__name__ in names), None)
 
@@ -51,12 +51,29 @@ def check(net: nn.Module, label: str = "This network") -> None:
     Raises:
         Refused: with the place, the reason and what to do first.
     """
+    for name, (what, remedy) in _obstacles(net):
+        raise Refused(f"{name or label} {what}", remedy)
+
+
+def hindrance(net: Any) -> str:
+    """What keeps a network from being copied as it runs, beginning with the verb; nothing where nothing does."""
+    return next((what for _, (what, _) in _obstacles(unwrapped(net))), "")
+
+
+def compiled(owner: Any) -> bool:
+    """Whether a network, or a part or a method of it, is compiled; of a pipeline, whether one of its own methods is."""
+    parts = owner.modules() if isinstance(owner, nn.Module) else (owner,)
+    return any(_kind(part, ("OptimizedModule",)) or getattr(part, "_compiled_call_impl", None) is not None
+               or any(_plain(value) is not value for value in vars(part).values() if callable(value))
+               for part in parts)
+
+
+def _obstacles(net: nn.Module) -> Iterator[tuple[str, Obstacle]]:
+    """(place, obstacle) of every module that has one; the network itself has the place ""."""
     tree = {id(part) for part in (*net.modules(), *net.parameters(), *net.buffers())}
     for name, module in net.named_modules():
-        found = obstacle(module, name) or next(strays(module, tree), None)
-        if found:
-            what, remedy = found
-            raise Refused(f"{name or label} {what}", remedy)
+        if found := obstacle(module, name) or next(strays(module, tree), None):
+            yield name, found
 
 
 def obstacle(module: nn.Module, name: str) -> Obstacle | None:

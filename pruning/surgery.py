@@ -210,9 +210,16 @@ def slice_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:
         for axis, stay in sorted(parts, key=lambda part: part[0]):  # rows are the quickest to cut
             value = value.index_select(axis, stay.to(value.device))
         owner, _, name = tensor.rpartition(".")
-        setattr(modules[owner], name, nn.Parameter(value.contiguous(), requires_grad=old.requires_grad))
+        setattr(modules[owner], name, nn.Parameter(value.contiguous(memory_format=format_of(old)),
+                                                   requires_grad=old.requires_grad))
     heads = {site.module: len(units) for site, units in kept.items() if site.kind == "head"}
     mend(net, (tensor.rpartition(".")[0] for tensor in cuts), heads)
+
+
+def format_of(tensor: Tensor) -> torch.memory_format:
+    """channels_last for a tensor that is laid out so and not as usual."""
+    apart = tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if apart else torch.contiguous_format
 
 
 def mask_units(net: nn.Module, kept: Mapping[Site, Tensor]) -> None:

@@ -130,13 +130,11 @@ def same(one, two):
 def url():
     """The address of the running page, served once for all tests that visit it."""
     import app
-    from ui.theme import CSS, theme
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    _, address, _ = app.demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", server_port=port, quiet=True,
-                                    theme=theme(), css=CSS, ssr_mode=False)
+    _, address, _ = app.demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", server_port=port, quiet=True)
     yield address
     app.demo.close()
 

@@ -15,12 +15,13 @@ from gradio_client import Client
 from hub_stub import HubStub
 
 import app
+import pruning
 from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.kept import Kept
 from pruning.recovery import Recovery, options
 from pruning.registry import knobs
-from pruning.types import Calibration, Shot
+from pruning.types import Calibration, Plan, Shot
 from ui import compare, device, drawing, importance, page, recover, report, setup, tuned
 from ui.pairs import History, Pair
 
@@ -615,11 +616,30 @@ def test_an_architecture_is_opened_and_scored():
     device.forget(source)
 
 
-@pytest.mark.parametrize("looks", [Calibration(source="/etc"), Calibration(samples=65, source="")])
-def test_a_public_page_looks_at_no_folder_and_not_for_long(monkeypatch, looks):
+@pytest.mark.parametrize(("looks", "words"), [
+    (Calibration(source="/etc"), "its own samples"), (Calibration(samples=65, source=""), "It takes 64 at most")])
+def test_a_public_page_looks_at_no_folder_and_not_for_long(monkeypatch, looks, words):
     monkeypatch.setattr(device, "PUBLIC", True)
-    with pytest.raises(Refused, match="its own samples, 64 at most"):
+    with pytest.raises(Refused, match=words):
         device.recipe("emoji-sd", method="wanda", ratio=0.5, calibration=looks)
+
+
+@pytest.mark.parametrize("order", [(0.3, 0.6), (0.6, 0.3)])
+def test_a_recipe_means_the_same_whoever_asked_before_and_on_the_page_as_in_python(small, order):
+    looks = Calibration(samples=2, source="generated")
+    asked = {"spread": "sensitivity", "calibration": looks, "overrides": {"mid_block.resnets.0.conv1": 0.75}}
+    own = {ratio: pruning.plan(pruning.load(small), ratio=ratio, **asked) for ratio in order}
+    for ratio in order:  # the first visitor tries the layers, with a limit of its own; the second finds them tried
+        first = device.recipe(small, ratio=ratio, **asked | {"overrides": {}}, most=0.9)
+        list(device.looking(first))
+        device.plan(first)
+        wanted = device.recipe(small, ratio=ratio, **asked)
+        assert device.plan(wanted).digest == replace_source(own[ratio], small).digest
+
+
+def replace_source(plan, source):
+    """The plan as it reads where the pipeline is called by a name."""
+    return Plan(tuple(replace(step, recipe=replace(step.recipe, model=source)) for step in plan.steps))
 
 
 def test_what_is_known_does_not_wait_for_what_somebody_else_computes():

@@ -15,7 +15,7 @@ from pruning.errors import Refused
 from pruning.overlap import Overlap
 from pruning.types import Decision, PlanStep, Recipe
 from pruning.work import Looked
-from ui import compare, controls, pairs, report, words
+from ui import compare, controls, door, pairs, report, words
 from ui.plots import agreement, cards, importance, layers, markup, mask, pair, speed
 from ui.progress import kept_in, paced
 
@@ -346,7 +346,7 @@ def test_every_knob_becomes_a_control():
     assert names.value == "a, b"
     assert isinstance(buckets, gr.Slider)
     assert (buckets.minimum, buckets.maximum, buckets.step, buckets.value, buckets.info) == (1, 16, 1, 4, "how many")
-    assert buckets.preprocess(None) is None  # an empty box reaches our own check
+    assert door.entry(buckets, None) is None  # an empty box reaches our own check
 
 
 def test_a_layer_without_a_threshold_has_a_plain_histogram():

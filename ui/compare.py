@@ -15,9 +15,9 @@ from pruning.recovery import Recovery
 from pruning.subject import DENOISERS, LABELS
 from pruning.types import Recipe, Shot
 from pruning.verdict import headline, sentence
-from ui import clicks, drawing, words
+from ui import clicks, drawing, limits, words
 from ui.address import MOST
-from ui.controls import choice, option, slider
+from ui.controls import choice, option
 from ui.pairs import History, Pair
 from ui.plots import cards as card_plots
 from ui.plots import pair as pair_plots
@@ -82,6 +82,8 @@ def shot(values: Sequence[Any]) -> Shot:
             raise Refused(f"{name} is empty.", "Drag its slider or type a number.")
         if not 1 <= value <= MOST[name]:
             raise Refused(f"{name} cannot be {value} on the page.", f"It runs from 1 to {MOST[name]}.")
+    for said, what in ((prompt, "The prompt"), (negative, "The negative prompt")):
+        limits.prompt(said or "", what)
     return Shot(prompt or "", negative or "", int(seed or 0), int(steps), float(guidance), sampler, int(images))
 
 
@@ -109,7 +111,7 @@ def build_prompt() -> dict[str, Any]:
     """The row one types in, above the tabs."""
     with gr.Row(elem_id="ask", equal_height=False):
         prompt = gr.Textbox(EXAMPLES[0], label="Prompt", elem_id="prompt", scale=6, min_width=260, max_lines=2,
-                            submit_btn=False)
+                            max_length=limits.PROMPT, submit_btn=False)
         seed = gr.Number(7, label="Seed", precision=0, elem_id="seed", scale=1, min_width=90)
         with gr.Column(scale=1, min_width=180, elem_id="go"):
             generate = gr.Button("Generate", variant="primary", elem_id="generate")
@@ -138,13 +140,13 @@ def build(asked: dict[str, Any]) -> Compare:
     earlier = gr.HTML("", js_on_load=clicks.SAY, elem_id="history", elem_classes="earlier")
     with gr.Accordion("Drawing: steps, guidance, sampler, images", open=False, elem_id="drawing"):
         with gr.Row():
-            steps = slider(1, MOST["steps"], usual.get("steps", 20), step=1, label="Steps", elem_id="steps")
-            guidance = slider(1, MOST["guidance"], usual.get("guidance", 3), step=0.5, label="Guidance",
+            steps = gr.Slider(1, MOST["steps"], usual.get("steps", 20), step=1, label="Steps", elem_id="steps")
+            guidance = gr.Slider(1, MOST["guidance"], usual.get("guidance", 3), step=0.5, label="Guidance",
                               elem_id="guidance")
-            images = slider(1, MOST["images"], 1, step=1, label="Images a side", elem_id="images")
+            images = gr.Slider(1, MOST["images"], 1, step=1, label="Images a side", elem_id="images")
         sampler = choice("Sampler", [option(*row) for row in SAMPLERS], usual.get("sampler", "ddim"), look="tabs",
                          elem_id="sampler")
-        negative = gr.Textbox("", label="Negative prompt", elem_id="negative", max_lines=2,
+        negative = gr.Textbox("", label="Negative prompt", elem_id="negative", max_lines=2, max_length=limits.PROMPT,
                               info="What the pictures should not show. It works when guidance is above 1.")
     return Compare(**asked, stale=stale, stage=staged, cards=counted, earlier=earlier, steps=steps, guidance=guidance,
                    sampler=sampler, images=images, negative=negative, history=gr.State(History((first,))),
@@ -225,7 +227,7 @@ def strip(history: History) -> str:
     """The pairs of this tab, newest first, one click each."""
     if len(history.pairs) < 2:
         return ""
-    rows = [tag("button", f'<img src="{pair.pruned.pictures[0]}" alt="">',
+    rows = [tag("button", f'<img src="{pair.thumb or pair.pruned.pictures[0]}" alt="">',
                 tag("span", text(brief(pair.recipe, pair.recovery)), class_="what"),
                 tag("span", text(described(pair.shot)), class_="sub"), type="button", data_say=i,
                 aria_pressed=str(i == history.at).lower(),

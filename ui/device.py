@@ -11,11 +11,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import psutil
 import torch
 
 import pruning
-from pruning import canvas, models, planning, preview, samples, sensitivity, spread, surgery, timesteps
+from pruning import canvas, memory, models, planning, preview, samples, sensitivity, spread, surgery, timesteps
 from pruning.clock import threads
 from pruning.criteria import METHODS
 from pruning.errors import Refused
@@ -28,20 +27,23 @@ from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
 from pruning.units.site import WEIGHTS
 from pruning.work import Looked, drained
+from ui import limits
 from ui.plots.layers import Layer
+from ui.turns import Turns
 
 PUBLIC = bool(os.environ.get("SPACE_ID"))
 ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", "").split(","))))
 
-LOCK, LOADING = threading.RLock(), threading.RLock()
-SCORES, PLANS, PRUNED, PREVIEWS = Kept(GB // 2), Kept(GB // 8), Kept(GB // 2), Kept(GB // 64)
-TRAININGS, TRAINED = Kept(GB), Kept(GB // 2)  # by recipe and options; of trainings under way, whatever their steps
-TABLES, QUANTILES, MISSED = Kept(GB // 64), Kept(GB // 64), Kept(GB // 256)
-LOOKS = 64  # samples that a visitor of a public page may ask for
+MEMORY = memory.limit()
+PART = min(GB, MEMORY // 16)  # what a cache's share is measured in: all of them together take three of it
+LOCK, LOADING = Turns(), threading.RLock()
+SCORES, PLANS, PRUNED, PREVIEWS = Kept(PART // 2), Kept(PART // 16), Kept(PART // 2), Kept(PART // 64)
+TRAININGS, TRAINED = Kept(PART), Kept(PART // 2)  # by recipe and options; of trainings under way, whatever their steps
+TABLES, QUANTILES, MISSED = Kept(PART // 64), Kept(PART // 64), Kept(PART // 256)
 QUICK = 50_000_000  # weights that are scored while one waits
 T = TypeVar("T")
 E = TypeVar("E")
-PIPES = Kept(psutil.virtual_memory().total // 2, lambda source: forget(source))
+PIPES = Kept(MEMORY // 2, lambda source: forget(source))
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def recipe(source: str, **asked: Any) -> Recipe:
     A calibration whose source is open takes the model's usual one. Ratios of single layers of another component, which
     the page remembers, are left out.
     """
+    limits.request(asked)
     pipe = pipeline(source)
     looks = asked["calibration"] = Calibration.of(asked.get("calibration"))
     if own := asked.get("overrides"):
@@ -129,8 +132,8 @@ def recipe(source: str, **asked: Any) -> Recipe:
         there = set(names)
         asked["overrides"] = {glob: ratio for glob, ratio in own.items()
                               if glob in there or fnmatch.filter(names, glob)}
-    if PUBLIC and looks and (looks.source not in ("", "bundled", "generated", "noise") or looks.samples > LOOKS):
-        raise Refused(f"This public page looks at its own samples, {LOOKS} at most.",
+    if PUBLIC and looks and looks.source not in ("", "bundled", "generated", "noise"):
+        raise Refused("This public page looks at its own samples.",
                       "Duplicate the Space, or run it on your machine, to look at pictures of yours.")
     return planning.request(pipe, **asked)
 
@@ -218,12 +221,16 @@ def scores(wanted: Recipe) -> Scores:
 
 def plan(wanted: Recipe) -> Plan:
     """The plan of a recipe, resolved once."""
+    return drained(planned(wanted))
+
+
+def planned(wanted: Recipe) -> Generator[Looked, None, Plan]:
+    """The same, step by step."""
     wanted = settled(wanted)
     if (found := PLANS.look(wanted)) is not None:
         return found
-    pipe = pipeline(wanted.model)
-    with LOCK:
-        return PLANS.get_or(wanted, lambda: weighed(drained(planning.resolving(pipe, wanted, scores(wanted)))))
+    found = yield from stepwise(planning.resolving(pipeline(wanted.model), wanted, scores(wanted)))
+    return PLANS.get_or(wanted, lambda: weighed(found))
 
 
 def weighed(found: Plan) -> tuple[Plan, int]:
@@ -238,7 +245,8 @@ def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
     wanted = settled(wanted)
     found = PRUNED.look(wanted)
     if found is None:
-        found = yield from stepwise(surgery.applying(pipeline(wanted.model), plan(wanted)))
+        decided = yield from planned(wanted)
+        found = yield from stepwise(surgery.applying(pipeline(wanted.model), decided))
         found = PRUNED.get_or(wanted, lambda: (found, nbytes(subject(found, wanted.component).net)))
     return found
 

@@ -6,21 +6,23 @@ The lock is held for a step at a time, or for a whole run on the clock.
 import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from statistics import median
 
 import pruning
 from pruning import canvas, images
 from pruning.clock import Measured, Turn, machine, turns
+from pruning.errors import Refused
 from pruning.quality import Divergence, compared, judge_for
 from pruning.recovery import Event, Recovery
 from pruning.subject import plan_of
 from pruning.types import Recipe, Shot
 from pruning.work import Looked, drained
-from ui import device, tuned
+from ui import device, limits, tuned
 from ui.device import LOCK, PREVIEWS
 from ui.pairs import Pair
 from ui.plots.markup import png
-from ui.plots.pair import Moment, Side, difference, kept_steps
+from ui.plots.pair import Moment, Side, difference, kept_steps, thumb
 
 CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
 
@@ -76,7 +78,8 @@ def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterato
                     for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
     yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
                machine(dense), recovery=options, notes=finished["dense"].notes,
-               exact=done.decided.recipe if wanted.spread == "sensitivity" else None)
+               exact=done.decided.recipe if wanted.spread == "sensitivity" else None,
+               thumb=png(thumb(finished["pruned"].images[0])))
     trim()
 
 
@@ -84,10 +87,19 @@ def heard(wanted: Recipe, shot: Shot) -> Shot:
     """A shot without what a recipe's model does not listen to.
 
     Raises:
-        Refused: the model cannot draw.
+        Refused: the model cannot draw, or so much of it not on a public page.
     """
     around = canvas.drawing(device.pipeline(wanted.model))
+    if device.PUBLIC and shot.images * shot.steps * pixels(around) > limits.PIXELS:
+        raise Refused(f"This public page does not draw {shot.images} × {shot.steps} steps of this model at once.",
+                      "Choose fewer images or steps, or run it on your machine.")
     return shot if around.prompted else replace(shot, prompts=("",), negative="")
+
+
+def pixels(around: canvas.Canvas) -> int:
+    """Pixels of a model's own picture; 0 where it has no size of its own."""
+    side = around.pipe.unet.config.sample_size or 0
+    return (side * side if isinstance(side, int) else prod(side)) * around.factor**2
 
 
 def recovered(wanted: Recipe, shot: Shot, options: Recovery, known: Sequence[Pair]) -> Iterator[Event | Frame | Pair]:

@@ -5,13 +5,15 @@ Below them: whether another method would want the same to go.
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import NoneType
 from typing import Any
 
 import gradio as gr
 
 from pruning.scores import Curve
-from ui import clicks
+from ui import clicks, limits
 from ui.controls import choice
+from ui.door import heard
 from ui.plots import agreement
 from ui.plots import curve as curves
 from ui.plots import importance as plots
@@ -58,10 +60,19 @@ def listened(curve: Curve | None) -> list[Any]:
 
 
 def overridden(own: Own, event: gr.EventData) -> Own:
-    """The ratios of single layers after an edit; one for a block takes the place of those inside it."""
-    globs = list(event.globs)
-    left = tuple((glob, ratio) for glob, ratio in own if not any(fnmatchcase(glob, other) for other in globs))
-    if event.ratio is None:
-        return left
-    return tuple(sorted((*left, *((glob, round(float(event.ratio), 4)) for glob in globs))))
+    """The ratios of single layers after an edit; one for a block takes the place of those inside it.
 
+    Raises:
+        Refused: the edit names no layers, or more than can be.
+    """
+    globs = [str(glob) for glob in heard(event, "globs", list)]
+    ratio = heard(event, "ratio", (int, float, NoneType))
+    limits.own(globs)
+    named, patterns = {*globs}, [glob for glob in globs if set(glob) & set("*?[")]
+    left = tuple((glob, share) for glob, share in own
+                 if glob not in named and not any(fnmatchcase(glob, pattern) for pattern in patterns))
+    if ratio is None:
+        return left
+    found = tuple(sorted((*left, *((glob, round(float(ratio), 4)) for glob in globs))))
+    limits.own([glob for glob, _ in found])
+    return found

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import gradio as gr
@@ -30,6 +31,7 @@ from ui import (
     tuned,
 )
 from ui.controls import option
+from ui.door import Door, heard
 from ui.pairs import History, Pair
 from ui.plots import agreement as agreement_plots
 from ui.plots import cards, layers
@@ -60,8 +62,8 @@ def alert(error: Refused | str = "") -> str:
 
 def page() -> gr.Blocks:
     """Everything."""
-    with gr.Blocks(title="Prunescope: see what pruning does to a diffusion model", fill_width=True,
-                   analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+    with Door(title="Prunescope: see what pruning does to a diffusion model", fill_width=True,
+              analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         top = gr.HTML(head(f"{BUNDLED[0]} · starting"), js_on_load=clicks.HEAD, elem_id="head")
         link = gr.HTML("", js_on_load=clicks.ADDRESS, elem_id="address")
         with gr.Row(elem_id="page"):
@@ -82,19 +84,25 @@ def page() -> gr.Blocks:
                     with gr.Tab(TABS["report"], id="report", render_children=True):
                         told = report.build()
         Page(demo, top, link, tabs, asked, pair, rows, mask, trainer, clock, told).wire()
+        demo.unload(demo.left)
     return demo
 
 
 VIEW: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 ALONE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
+TOGETHER: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "look", "show_progress": "hidden"}
 NEWEST = {**VIEW, "trigger_mode": "always_last"}
 
 
 @dataclass
 class Page:
-    """The page's parts, and what happens between them. ALONE: one drawing or measurement at a time, whoever asks."""
+    """The page's parts, and what happens between them.
 
-    demo: gr.Blocks
+    ALONE: one drawing or measurement at a time, whoever asks. TOGETHER: what is looked at takes turns with it, and with
+    what others look at, step by step.
+    """
+
+    demo: Door
     top: gr.HTML
     link: gr.HTML
     tabs: gr.Tabs
@@ -171,18 +179,17 @@ class Page:
         asked, rows = self.asked, self.rows
         begin = {"js": clicks.LOOKING, **VIEW}
         looking = gr.on([asked.wanted.change, asked.again.click], self.looking, [asked.wanted, *asked.inputs],
-                        [asked.looking, asked.halt, asked.again], concurrency_limit=2, show_progress="hidden",
-                        api_visibility="private")
+                        [asked.looking, asked.halt, asked.again], api_visibility="private", **TOGETHER)
         looking.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
             *self.outlook, **VIEW).then(*self.look, **VIEW).then(*self.addressed, **VIEW)
         rows.suggest.click(None, None, [asked.halt, asked.looking], **begin)
         suggesting = rows.suggest.click(self.suggesting, asked.inputs, [
-            asked.looking, asked.halt, asked.spread, rows.trouble], api_name="suggest", **ALONE)
+            asked.looking, asked.halt, asked.spread, rows.trouble], api_name="suggest", **TOGETHER)
         suggesting.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
             *self.outlook, **VIEW).then(*self.look, **VIEW).then(*self.addressed, **VIEW)
         rows.agree.click(None, None, [asked.halt, asked.looking], **begin)
         agreeing = rows.agree.click(self.agreeing, [rows.rival, *asked.inputs],
-                                    [asked.looking, asked.halt, rows.agreement], api_name="agreement", **ALONE)
+                                    [asked.looking, asked.halt, rows.agreement], api_name="agreement", **TOGETHER)
         agreeing.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
             *self.outlook, **VIEW)
         gr.on([asked.halt.click], None, cancels=[looking, suggesting, agreeing], **VIEW)
@@ -365,7 +372,10 @@ class Page:
 
     def back(self, history: History, event: gr.EventData) -> list[Any]:
         """An earlier pair, with the setup and the prompt that made it."""
-        history = history.showing(int(event.said))
+        at = heard(event, "said")
+        if not at.isdecimal() or len(at) > 3:
+            raise Refused(f"No earlier pair is number {shortened(at)}.", "Reload the page.")
+        history = history.showing(int(at))
         pair = history.shown
         return [*self.restored(pair.recipe, pair.shot), *self.shown(history), history]
 
@@ -550,22 +560,27 @@ def achieved(seen: Totals) -> list[tuple[str, float, str]]:
 
 def picked_site(event: gr.EventData) -> tuple[str, None]:
     """The layer that was clicked; its picture begins in the middle."""
-    return event.site, None
+    return heard(event, "site"), None
 
 
 def opened_site(event: gr.EventData) -> tuple[str, None, gr.Tabs, str]:
     """The layer that was clicked among all, to be seen in Masks."""
-    return event.site, None, gr.Tabs(selected="masks"), "masks"
+    return heard(event, "site"), None, gr.Tabs(selected="masks"), "masks"
 
 
 def picked_place(event: gr.EventData) -> tuple[float, float]:
     """The place in a mask's picture, as shares of its width and height."""
-    return float(event.x), float(event.y)
+    return within(heard(event, "x", (int, float))), within(heard(event, "y", (int, float)))
+
+
+def within(share: float) -> float:
+    """A share of a width, kept inside it."""
+    return min(1.0, max(0.0, float(share)))
 
 
 def said(event: gr.EventData) -> str:
     """What a chip says."""
-    return event.said
+    return heard(event, "said")
 
 
 def choose_model(model: str, before: str) -> tuple[Any, str, str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Any, Self
 
 from pruning.recovery import Recovery
 from pruning.types import Recipe, Shot
 from ui.plots.pair import Moment, Side
 
-MOST = 12  # pairs that a tab remembers
+MOST, BYTES = 12, 4 << 20  # pairs that a tab remembers: how many, and bytes of them
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class Pair:
     recovery: Recovery | None = None  # how the pruned side was trained before it drew
     notes: tuple[str, ...] = ()  # what to say with the pictures, such as that the prompt was cut short
     exact: Recipe | None = None  # with the ratios of single layers that the spread came to, where it left them open
+    thumb: str = ""  # the pruned side's first picture, small
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its pictures, which are nearly all of it."""
+        shown = (*self.dense.pictures, *self.pruned.pictures, *self.differences, self.thumb,
+                 *(side for moment in self.film for side in (moment.dense, moment.pruned)))
+        return sum(map(len, shown))
 
     @property
     def measured(self) -> Mapping[str, Any] | None:
@@ -51,7 +60,7 @@ class Pair:
                    tuple(value["differences"]), tuple(Moment(**moment) for moment in value["film"]), value["report"],
                    value["quality"], value["machine"], value["note"],
                    Recovery(**value["recovery"]) if value.get("recovery") else None, tuple(value.get("notes", ())),
-                   Recipe.from_dict(value["exact"]) if value.get("exact") else None)
+                   Recipe.from_dict(value["exact"]) if value.get("exact") else None, value.get("thumb", ""))
 
 
 @dataclass(frozen=True)
@@ -71,8 +80,10 @@ class History:
         return next((pair.recovery for pair in self.pairs if pair.recipe == recipe and pair.recovery), None)
 
     def added(self, pair: Pair) -> Self:
-        """With a new pair, which is shown; the oldest goes when there are too many."""
-        return type(self)((pair, *self.pairs)[:MOST])
+        """With a new pair, which is shown; the oldest go when there are too many, or their pictures too large."""
+        pairs = (pair, *self.pairs)[:MOST]
+        sizes = accumulate(one.nbytes for one in pairs)
+        return type(self)(pairs[: max(1, sum(size <= BYTES for size in sizes))])
 
     def changed(self, old: Pair, new: Pair) -> Self:
         """With one pair in another's place, wherever that has moved to; not at all when it is gone."""

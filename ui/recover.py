@@ -11,7 +11,6 @@ from pruning.errors import Refused
 from pruning.recovery import Event, Held, Recovery, Trained
 from pruning.work import Looked
 from ui import compare
-from ui.controls import slider
 from ui.drawing import Frame
 from ui.pairs import Pair
 from ui.plots.markup import tag, text
@@ -50,8 +49,8 @@ def build() -> Recover:
     """The tab."""
     gr.HTML(tag("p", text(ABOUT), class_="hint"), elem_id="about-recover")
     with gr.Row(elem_id="how-to-train"):
-        steps = slider(10, MOST["steps"], Recovery.steps, step=10, label="Steps", elem_id="train-steps")
-        batch = slider(1, MOST["batch"], 16, step=1, label="Batch", elem_id="train-batch",
+        steps = gr.Slider(10, MOST["steps"], Recovery.steps, step=10, label="Steps", elem_id="train-steps")
+        batch = gr.Slider(1, MOST["batch"], 16, step=1, label="Batch", elem_id="train-batch",
                        info="Samples in each step; Diff-Pruning has 128.")
         rate = gr.Number(Recovery.rate, label="Learning rate", elem_id="train-rate", min_width=120)
     half = gr.Checkbox(False, label="Multiply in bfloat16", elem_id="train-half",

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from reprlib import repr as shortened
 from typing import Any
 
 import gradio as gr
 
 from pruning import DEFAULT, methods
 from pruning.criteria import METHODS
+from pruning.errors import Refused
 from pruning.models import BUNDLED
 from pruning.planning import ALONE, sees, usual
 from pruning.room import MULTIPLES, ROUNDINGS
 from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS
-from ui import clicks, controls, device
+from ui import clicks, controls, device, limits
 from ui.address import PATTERNS
-from ui.controls import choice, option, slider
+from ui.controls import choice, option
 
 FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "Inside layers"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
@@ -89,10 +91,20 @@ class Setup:
                 self.multiple, self.own, *self.shown.values(), *self.options.values()]
 
     def asked(self, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        """(model, keywords of ``pruning.plan``) of the components' values."""
+        """(model, keywords of ``pruning.plan``) of the components' values.
+
+        Raises:
+            Refused: a choice is not one of those that there are.
+        """
         (source, component, family, inner, method, pattern, ratio, spread, protect, only, seed, of, most, update,
          rounding, multiple, own, *rest) = values
         looks, rest = rest[: len(self.shown)], rest[len(self.shown) :]
+        for what, value, works in (("Family", family, FAMILIES), ("Units", inner, INNER)):
+            if value not in dict(works):
+                raise Refused(f"{what} cannot be {shortened(value)}.", f"Choose one of {', '.join(dict(works))}.")
+        if str(multiple) not in map(str, MULTIPLES):
+            raise Refused(f"Widths cannot be multiples of {shortened(multiple)}.",
+                          f"Choose one of {', '.join(map(str, MULTIPLES))}.")
         units = inner if family == "width" else family
         options = {name: value for (owner, name), value in zip(self.options, rest, strict=True) if owner == method}
         request = {"method": method, "component": component, "units": units, "protect": globs(protect),
@@ -229,7 +241,7 @@ def build() -> Setup:
         pattern = choice("Pattern", PATTERN_OPTIONS, "2:4", look="tabs", elem_id="pattern",
                          visible=False)
         with gr.Group() as share:
-            ratio = slider(0, 95, 30, step=1, label="Remove, %", elem_id="ratio", buttons=["reset"])
+            ratio = gr.Slider(0, 95, 30, step=1, label="Remove, %", elem_id="ratio", buttons=["reset"])
             of = choice("Percent of", OF_OPTIONS, "units", look="tabs", elem_id="of")
         achieved = gr.HTML("", js_on_load=clicks.ACHIEVED, table="", now="", elem_id="achieved")
         problem = gr.HTML("", elem_classes="problem", elem_id="setup-problem")
@@ -250,7 +262,7 @@ def build() -> Setup:
                                  info="Patterns on module names, between commas. Empty releases all.")
             only = gr.Textbox("", label="Only these layers", elem_id="only", placeholder="up_blocks.*",
                               info="Empty means all that are not protected.")
-            most = slider(5, 100, 100, step=1, label="At most of one layer, %", elem_id="most")
+            most = gr.Slider(5, 100, 100, step=1, label="At most of one layer, %", elem_id="most")
             seed = gr.Number(0, label="Seed of the method", precision=0, elem_id="prune-seed", visible=False)
     return Setup(source, model, named, load, load_problem, other, component, family, explained, inner, method, pattern,
                  share, ratio, spread, protect, only, seed, of, most, update, widths, rounding, multiple, gr.State(()),
@@ -262,12 +274,12 @@ def looked_at() -> dict[str, Any]:
     """The controls of a calibration, by the field that they fill."""
     return {
         "source": choice("Samples", SOURCES, "", look="tabs", elem_id="samples-from"),
-        "samples": slider(1, device.LOOKS, LOOKS.samples, step=1, label="How many samples", elem_id="samples"),
+        "samples": gr.Slider(1, limits.SAMPLES, LOOKS.samples, step=1, label="How many samples", elem_id="samples"),
         "prompts": gr.Textbox("", label="Prompts", lines=2, elem_id="calibration-prompts",
                               info="One a line. Empty: the model's own captions."),
         "timesteps": gr.Textbox("", label="Timesteps", elem_id="calibration-timesteps",
                                 info="Between commas. Empty: evenly over all."),
-        "guidance": slider(0, 10, 0, step=0.5, label="Guidance", elem_id="calibration-guidance",
+        "guidance": gr.Slider(0, 10, 0, step=0.5, label="Guidance", elem_id="calibration-guidance",
                            info="Above 1, each sample is shown with its prompt and without."),
         "seed": gr.Number(0, label="Seed of the samples", precision=0, elem_id="calibration-seed"),
     }

@@ -9,7 +9,6 @@ from pruning import intervals
 from pruning.clock import PAIRS, Turn
 from pruning.errors import Refused
 from ui import compare, drawing
-from ui.controls import slider
 from ui.pairs import Pair
 from ui.plots import speed as plots
 
@@ -32,8 +31,8 @@ def build() -> Speed:
     with gr.Row(elem_id="clock"):
         measure = gr.Button("Measure", variant="primary", elem_id="measure", scale=0, min_width=140)
         stop = gr.Button("Stop", variant="stop", elem_id="stop-measure", interactive=False, scale=0, min_width=90)
-        repeats = slider(*RUNS, PAIRS, step=2, label="Pairs of runs", elem_id="repeats",
-                         info="More of them give a narrower interval.")
+        repeats = gr.Slider(*RUNS, PAIRS, step=2, label="Pairs of runs", elem_id="repeats",
+                            info="More of them give a narrower interval.")
     progress = gr.HTML("", elem_id="progress", elem_classes="problem")
     return Speed(measure, stop, repeats, progress, gr.HTML(panel(compare.prepared()), elem_id="speed"))
 

@@ -11,6 +11,7 @@ from ui.plots.markup import counted, percent, tag, text, three
 VIEWS = (("sides", "Side by side"), ("wiper", "Wipe"), ("change", "Difference"), ("flip", "Flip"), ("film", "Steps"),
          ("blind", "Blind"))
 FILM = 10  # moments of a drawing that are kept
+THUMB = 96  # px, twice of what is shown
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ def difference(dense: Image.Image, pruned: Image.Image) -> Image.Image:
     neutral, warm, cool = (np.array(c, dtype=np.float32) for c in ((24, 26, 32), (240, 140, 50), (75, 145, 245)))
     mixed = neutral + np.where(change > 0, change * (warm - neutral), -change * (cool - neutral))
     return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def thumb(picture: Image.Image) -> Image.Image:
+    """A picture as small as the strip of earlier pairs shows it."""
+    small = picture.convert("RGB")
+    small.thumbnail((THUMB, THUMB))
+    return small
 
 
 def grid(pictures: Sequence[str], what: str, live: bool = False) -> str:

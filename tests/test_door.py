@@ -120,7 +120,7 @@ def test_a_prompt_and_a_drawing_have_a_largest_size(monkeypatch):
 @pytest.mark.parametrize(("at", "value", "words"), [
     (1, "yes", "It is on or off"), (2, 5, "It takes text"), (5, "many", "It takes a number"),
     (10, "nonsense", "that can be pruned"), (11, "nonsense", "Family cannot be 'nonsense'"),
-    (13, "nonsense", "No criterion is called 'nonsense'")])
+    (13, "nonsense", "No method is called 'nonsense'")])
 def test_a_hostile_call_is_answered_in_a_sentence(url, at, value, words):
     sent = values("generate")
     sent[at] = value

@@ -124,9 +124,9 @@ def recipe(source: str, **asked: Any) -> Recipe:
     A calibration whose source is open takes the model's usual one. Ratios of single layers of another component, which
     the page remembers, are left out.
     """
+    looks = asked["calibration"] = Calibration.of(asked.get("calibration"))
     limits.request(asked)
     pipe = pipeline(source)
-    looks = asked["calibration"] = Calibration.of(asked.get("calibration"))
     if own := asked.get("overrides"):
         names = [name for name, _ in subject(pipe, asked.get("component")).net.named_modules()]
         there = set(names)

@@ -23,7 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "50 %, rows": {"ratio": 0.5, "spread": "row"}, "50 %, kinds": {"ratio": 0.5, "spread": "isomorphic"},
     "50 %, all layers": {"ratio": 0.5, "spread": "global"}, "2:4": {"pattern": "2:4"},
 }
-METHODS = ("random", "activation", "magnitude", "lamp", "wanda", "taylor", "fisher")
+METHODS = ("random", "activation", "magnitude", "lamp", "wanda", "taylor", "fisher", "gauss-newton")
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ LOOKS = ("pruning.Calibration(samples=2, source='noise')", "pruning.Calibration(
          "pruning.Calibration(samples=1, source=pictures)", "pruning.Calibration(source='nowhere')",
          "pruning.Calibration(samples=2, timesteps=[5, 2000], source='noise')", "calibration")
 METHODS = ("'magnitude'",) * 4 + (
-    "'random'", "'lamp'", "'wanda'", "'taylor'", "'fisher'", "'activation'", "'diff-pruning'")
+    "'random'", "'lamp'", "'wanda'", "'taylor'", "'fisher'", "'gauss-newton'", "'activation'", "'diff-pruning'")
 UNITS = ("'weight'", "'weight'", "'nm'", "'head'", "'neuron'", "'channel'", "'width'", "'layer'", "'modulation'")
 SEEDS = ("0", "7", "np.int64(3)")
 COMPONENTS = ("'unet'", "'text_encoder'", "'vae.decoder'", "'transformer'", "''", "'vae'", "'unet.mid_block'")

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning import samples
-from pruning.call import Call
+from pruning.call import Call, generator
 from pruning.errors import Refused
 from pruning.kept import GB, Kept
 from pruning.subject import Subject
@@ -83,27 +84,42 @@ def input_norms(subject: Subject, calibration: Calibration | None, buckets: int)
     found = _norms.look(key)
     if found is None:
         found = yield from _looking(subject, calibration, buckets)
-        _norms.get_or(key, lambda: (found, sum(norm.nbytes for norm in found.values())))
-    return found
+        _norms.get_or(key, lambda: (found, sum(norm.nbytes for norms in found for norm in norms.values())))
+    return found[0]
 
 
-def _looking(subject: Subject, calibration: Calibration, buckets: int) -> Generator[Looked, None, Norms]:
+def halved_norms(subject: Subject, calibration: Calibration | None, buckets: int) -> tuple[Norms, Norms] | None:
+    """The same of each half of the samples; None where nothing was looked at yet, or one sample alone."""
+    calibration = samples.settled(subject, calibration)
+    found = _norms.look((samples.mark(subject, calibration), buckets))
+    return found[1:] if found and len(found) == 3 else None
+
+
+def _looking(subject: Subject, calibration: Calibration, buckets: int) -> Generator[Looked, None, tuple[Norms, ...]]:
+    """The norms over all samples and, where there are several, over each half of them."""
     shown = yield from samples.making(subject, calibration)
-    squares = {name: (torch.zeros(buckets, layer.weight.shape[1] * getattr(layer, "groups", 1), dtype=torch.float64),
-                      torch.zeros(buckets, dtype=torch.float64))
+    half = first_half(shown, calibration)
+    parts = 2 if half else 1
+    squares = {name: (torch.zeros(parts, buckets, layer.weight.shape[1] * getattr(layer, "groups", 1),
+                                  dtype=torch.float64), torch.zeros(parts, buckets, dtype=torch.float64))
                for name, layer in subject.net.named_modules() if isinstance(layer, LAYERS)}
     for done, call in enumerate(shown):
-        place = bucket(call.level, buckets)
+        own = (int(bool(half) and done not in half), bucket(call.level, buckets))
 
-        def add(name: str, given: Tensor, place: int = place) -> None:
+        def add(name: str, given: Tensor, own: tuple[int, int] = own) -> None:
             sums, counts = squares[name]
-            sums[place] += given.square().sum(0).cpu()
-            counts[place] += len(given)
+            sums[own] += given.square().sum(0).cpu()
+            counts[own] += len(given)
 
         with watching(subject.net, add):
             samples.answer(subject.net, call)
         yield Looked(done + 1, len(shown), "looking at inputs")
-    return {name: means(sums, counts).sqrt().float() for name, (sums, counts) in squares.items()}
+
+    def norms(part: slice) -> Norms:
+        return {name: means(sums[part].sum(0), counts[part].sum(0)).sqrt().float()
+                for name, (sums, counts) in squares.items()}
+
+    return tuple(norms(part) for part in [slice(parts)] + [slice(0, 1), slice(1, 2)] * bool(half))
 
 
 @contextmanager
@@ -163,15 +179,27 @@ def _groups(layer: Any, start: int, piece: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """The gradients of a denoiser's mean squared error, or their squares: the mean over calls, and what each comes to.
+    """Gradients by parameter, their sizes or their squares: the mean over calls, and what each call comes to.
 
-    ``mean`` has every parameter by name, float32 on the CPU. ``effects`` is, for each call and parameter, the sum over
-    its values of |w g|, or of w² g² / 2, (calls, parameters); ``levels`` are the calls' noise levels.
+    ``mean`` has every parameter by name, float32 on the CPU, and ``first`` the mean over the first half of the samples
+    alone, ``share`` of all; None where there is one sample, or no room. ``effects`` is, for each call and parameter,
+    the sum over its values of |w g|, or of w² g² where squares were taken, (calls, parameters); ``levels`` are the
+    calls' noise levels.
     """
 
     mean: Mapping[str, Tensor]
     effects: Tensor
     levels: tuple[float, ...]
+    first: Mapping[str, Tensor] | None = None
+    share: float = 0.5
+
+    @cached_property
+    def halves(self) -> "tuple[Gradients, Gradients] | None":
+        """What each half of the samples says on its own."""
+        if self.first is None:
+            return None
+        return tuple(Gradients(half, self.effects, self.levels)  # type: ignore[return-value]
+                     for half in (self.first, Rest(self.mean, self.first, self.share)))
 
     def profile(self, site: Site, buckets: int) -> Tensor:
         """What removing a weight of a site comes to in each timestep bucket, the mean over its weights, (buckets,)."""
@@ -181,6 +209,24 @@ class Gradients:
         places = torch.tensor([bucket(level, buckets) for level in self.levels])
         sums = torch.zeros(buckets, dtype=torch.float64).index_add_(0, places, each)
         return (means(sums, places.bincount(minlength=buckets)) / sum(self.mean[n].numel() for n in owned)).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Rest(Mapping[str, Tensor]):
+    """The mean over the other samples than those that ``first`` is of, worked out where it is asked for."""
+
+    mean: Mapping[str, Tensor]
+    first: Mapping[str, Tensor]
+    share: float
+
+    def __getitem__(self, name: str) -> Tensor:
+        return (self.mean[name] - self.share * self.first[name]) / (1 - self.share)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.mean)
+
+    def __len__(self) -> int:
+        return len(self.mean)
 
 
 def ready(subject: Subject, calibration: Calibration | None) -> Calibration:
@@ -194,45 +240,79 @@ def ready(subject: Subject, calibration: Calibration | None) -> Calibration:
     return samples.settled(subject, calibration)
 
 
-def gradients(subject: Subject, calibration: Calibration | None, square: bool) -> Generator[Looked, None, Gradients]:
-    """The gradients, or their squares, of a denoiser's error on each call.
+def gradients(subject: Subject, calibration: Calibration | None, how: str = "mean",
+              of: str = "loss") -> Generator[Looked, None, Gradients]:
+    """The gradients of each call, their sizes or their squares (``how``), as a mean over calls.
+
+    - of "loss": of a denoiser's mean squared error;
+    - of "output": of the output's inner product with random signs, which are others for each call, times the root of
+      two over its size. The mean of the squares estimates the diagonal of the Gauss-Newton matrix of the mean squared
+      error without bias (Hutchinson, 1990; of a diagonal: Bekas, Kokiopoulou and Saad, 2007). No target is needed.
 
     Raises:
         Refused: the component has no right answer, or there is no room for as many numbers as it has parameters.
     """
-    calibration = ready(subject, calibration)
-    key = (samples.mark(subject, calibration), square)
+    calibration = ready(subject, calibration) if of == "loss" else samples.settled(subject, calibration)
+    key = (samples.mark(subject, calibration), how, of)
     found = _gradients.look(key)
     if found is None:
         _gradients.drop(lambda key: True)  # makes room before more is needed
-        found = yield from _deriving(subject, calibration, square)
+        found = yield from _deriving(subject, calibration, how, of)
         _gradients.get_or(key, lambda: (found, 0))
     return found
 
 
-def _deriving(subject: Subject, calibration: Calibration, square: bool) -> Generator[Looked, None, Gradients]:
+def _deriving(subject: Subject, calibration: Calibration, how: str, of: str) -> Generator[Looked, None, Gradients]:
     shown = yield from samples.making(subject, calibration)
     tensors = {name: p for name, p in subject.net.named_parameters() if p.is_floating_point()}
-    mean = blank(tensors)
+    half = first_half(shown, calibration)
+    twice = bool(half) and room_for(2, tensors)
+    mean, first = blank(tensors), blank(tensors) if twice else None
     effects = torch.zeros(len(shown), len(tensors), dtype=torch.float64)
-    times = scale_of(tensors)
+    times, draw = scale_of(tensors) if of == "loss" else 1.0, generator("signs", calibration.seed)
     for done, call in enumerate(shown):
         effect = dict.fromkeys(tensors, 0.0)
 
-        def take(name: str, weight: Tensor, gradient: Tensor, effect: dict[str, float] = effect) -> None:
+        def take(name: str, weight: Tensor, gradient: Tensor, effect: dict[str, float] = effect,
+                 own: bool = done in half) -> None:
             gradient.div_(times)
-            if square:
-                mean[name].addcmul_(gradient, gradient, value=1 / len(shown))
-                effect[name] = float((weight * gradient).square().sum()) / 2
-            else:
-                mean[name].add_(gradient, alpha=1 / len(shown))
-                effect[name] = float((weight * gradient).abs().sum())
+            effect[name] = _taken(mean[name], gradient, weight, how, 1 / len(shown))
+            if first is not None and own:
+                _taken(first[name], gradient, weight, how, 1 / len(half))
 
         with differentiating(subject.net, tensors, take):
-            (error(subject.net, call) * times).backward()
+            (error(subject.net, call) * times if of == "loss" else projected(subject.net, call, draw)).backward()
         effects[done] = torch.tensor(list(effect.values()), dtype=torch.float64)
         yield Looked(done + 1, len(shown), "looking at gradients")
-    return Gradients(mean, effects, tuple(call.level for call in shown))
+    return Gradients(mean, effects, tuple(call.level for call in shown), first, len(half) / len(shown))
+
+
+def _taken(mean: Tensor, gradient: Tensor, weight: Tensor, how: str, share: float) -> float:
+    """Add a call's share to a mean; what it comes to with the weights."""
+    if how == "square":
+        mean.addcmul_(gradient, gradient, value=share)
+        return float((weight * gradient).square().sum())
+    mean.add_(gradient.abs() if how == "size" else gradient, alpha=share)
+    return float((weight * gradient).abs().sum())
+
+
+def first_half(shown: list[Call], calibration: Calibration) -> set[int]:
+    """The places of those calls that are of the first half of the samples; none where there is one sample alone."""
+    first, second = samples.halves(list(enumerate(shown)), calibration.samples, lambda pair: pair[1].level)
+    return {place for place, _ in first} if second else set()
+
+
+def projected(net: nn.Module, call: Call, draw: torch.Generator) -> Tensor:
+    """The inner product of a call's output with random signs, by the root of half its size."""
+    answer = samples.output(net, call)
+    if call.target is not None:
+        answer = answer[:, : call.target.shape[1]]  # variances may follow
+    return (answer * signs(answer.shape, draw).to(answer.device)).sum() / sqrt(answer.numel() / 2)
+
+
+def signs(shape: torch.Size, draw: torch.Generator) -> Tensor:
+    """Random signs, 1 or -1 with the same chance, float32 on the CPU."""
+    return torch.randint(2, shape, generator=draw).float().mul_(2).sub_(1)
 
 
 def scale_of(tensors: Mapping[str, Tensor]) -> float:
@@ -283,6 +363,11 @@ def differentiating(net: nn.Module, tensors: Mapping[str, nn.Parameter],
 def _put_back(before: list[tuple[nn.Parameter, bool, Tensor | None]]) -> None:
     for p, required, gradient in before:
         p.requires_grad_(required).grad = gradient
+
+
+def room_for(times: int, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether as many numbers as some tensors have, so many times over, take at most a quarter of what is free."""
+    return 4 * times * sum(tensor.numel() for tensor in tensors.values()) <= psutil.virtual_memory().available // 4
 
 
 def blank(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -84,14 +84,8 @@ def adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[L
 
 
 def halves(calls: Sequence[Call], count: int) -> tuple[list[Call], list[Call]]:
-    """The calls of ``count`` samples as those to adjust by and those to judge by; the same ones when there is one.
-
-    Samples go there by turns, from little noise to much, so that both halves meet all of it. A sample's calls, with its
-    prompt and with the empty one, follow each other and stay together.
-    """
-    each = max(1, len(calls) // count)  # a component without timesteps may have fewer calls than samples
-    shown = sorted((calls[i : i + each] for i in range(0, len(calls), each)), key=lambda sample: sample[0].level)
-    fit, held = ([call for sample in half for call in sample] for half in (shown[::2], shown[1::2]))
+    """The calls of ``count`` samples as those to adjust by and those to judge by; the same ones when there is one."""
+    fit, held = samples.halves(calls, count, lambda call: call.level)
     return fit, held or fit
 
 

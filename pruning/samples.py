@@ -3,9 +3,9 @@
 Calls are kept for a while, since several looks need the same ones.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ from pruning.work import Looked, drained
 # Components of a pipeline that draws: how their calls are made, and which other networks these come from.
 MAKERS = {"unet": (noised, ("text_encoder", "vae")), "text_encoder": (read, ()),
           "vae.decoder": (decoded, ("unet", "text_encoder", "vae"))}
+
+T = TypeVar("T")
 
 _made = Kept(GB // 8)
 
@@ -163,6 +165,18 @@ def batch(subject: Subject, calibration: Calibration, empty: bool = False,
         found = yield from showing(subject, calibration, empty, reader)
         _made.get_or(name, lambda: (found, sum(tensor.nbytes for tensor in (found.clean, *found.told.values()))))
     return found
+
+
+def halves(calls: Sequence[T], count: int, level: Callable[[T], float]) -> tuple[list[T], list[T]]:
+    """The calls of ``count`` samples in two halves; the second is empty when there is one sample.
+
+    Samples go there by turns, from little noise to much, so that both halves meet all of it. A sample's calls, with its
+    prompt and with the empty one, follow each other and stay together.
+    """
+    each = max(1, len(calls) // count)  # a component without timesteps may have fewer calls than samples
+    shown = sorted((calls[i : i + each] for i in range(0, len(calls), each)), key=lambda sample: level(sample[0]))
+    first, second = ([call for sample in half for call in sample] for half in (shown[::2], shown[1::2]))
+    return first, second
 
 
 def mark(subject: Subject, calibration: Calibration) -> tuple:

@@ -2,13 +2,16 @@
 
 import shutil
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
+from conftest import pipeline
 from torch import nn
 
 import pruning
 from pruning import observe, pictures, samples
+from pruning.call import Call
 from pruning.criteria import METHODS
 from pruning.criteria import activation as activations
 from pruning.criteria import wanda as wandas
@@ -17,6 +20,7 @@ from pruning.subject import subject
 from pruning.types import Calibration
 from pruning.units import site as sites
 from pruning.units.catalog import catalog
+from pruning.work import drained
 
 NOISE = Calibration(samples=2, source="noise")
 DATA = [name for name, part in METHODS.items() if part.sees != "weights" and "weight" in part.units]
@@ -188,6 +192,145 @@ def test_a_larger_unit_has_the_mean_over_what_it_owns(tiny):
     assert torch.allclose(values[f"{block}#channels"], sum(owned) / (weights / 32), rtol=1e-3)
 
 
+# Gauss-Newton.
+
+
+@pytest.fixture
+def bent(monkeypatch):
+    """A network of two layers with a bend between them, three inputs, and as many calls of each as one asks for."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    inputs = torch.randn(3, 1, 3)
+
+    def show(times):
+        def making(looked_at, calibration):
+            yield from ()
+            return [Call({"input": one}, 0.5, None) for one in inputs for _ in range(times)]
+
+        monkeypatch.setattr(samples, "settled", lambda looked_at, calibration: calibration)
+        monkeypatch.setattr(samples, "making", making)
+        return net, subject(net), Calibration(samples=3 * times, source="noise")
+    yield inputs, show
+    observe.forget()
+
+
+def exact_diagonal(net, inputs):
+    """The mean over inputs of 2 / N J'J's diagonal, N the size of an output, from Jacobians written out."""
+    names, tensors = zip(*net.named_parameters(), strict=True)
+    total = [torch.zeros_like(tensor) for tensor in tensors]
+    for one in inputs:
+        jacobian = torch.autograd.functional.jacobian(
+            lambda *given, one=one: torch.func.functional_call(net, dict(zip(names, given, strict=True)), (one,)),
+            tensors)
+        for into, part in zip(total, jacobian, strict=True):
+            into += part.square().sum((0, 1)) * 2 / net[2].out_features / len(inputs)
+    return dict(zip(names, total, strict=True))
+
+
+def test_all_signs_together_give_the_exact_gauss_newton_diagonal(bent, monkeypatch):
+    inputs, show = bent
+    net, looked_at, calibration = show(4)  # as there are four ways to give two outputs a sign
+    every = [torch.tensor([pair]).float() for _ in inputs for pair in product((-1, 1), repeat=2)]
+    monkeypatch.setattr(observe, "signs", lambda shape, draw: every.pop(0))
+    found = drained(observe.gradients(looked_at, calibration, "square", of="output")).mean
+    for name, exact in exact_diagonal(net, inputs).items():
+        assert torch.allclose(found[name], exact, rtol=1e-5), name
+
+
+def test_random_signs_come_near_the_gauss_newton_diagonal(bent):
+    inputs, show = bent
+    net, looked_at, calibration = show(300)
+    found = drained(observe.gradients(looked_at, calibration, "square", of="output")).mean
+    for name, exact in exact_diagonal(net, inputs).items():
+        assert (found[name] - exact).abs().sum() < 0.1 * exact.sum(), name
+
+
+def test_signs_are_fair_and_reproducible():
+    one, again, other = (observe.signs(torch.Size([1, 4, 50, 50]), torch.Generator().manual_seed(seed))
+                         for seed in (0, 0, 1))
+    assert set(one.unique().tolist()) == {-1.0, 1.0}
+    assert abs(float(one.mean())) < 0.05
+    assert torch.equal(one, again)
+    assert abs(float((one * other).mean())) < 0.05
+
+
+def test_gauss_newton_is_the_error_that_a_weight_adds_in_the_last_layer(tiny):
+    """The output is linear in its convolution: there the mean score is the mean error that single weights add."""
+    calls, layer = samples.calls(subject(tiny.unet), NOISE), tiny.unet.conv_out
+    values, _ = scored(tiny.unet, "gauss-newton")
+    whole, added = [samples.answer(tiny.unet, call) for call in calls], []
+    with torch.no_grad():
+        for i in range(0, layer.weight.numel(), 97):
+            kept, layer.weight.view(-1)[i] = float(layer.weight.view(-1)[i]), 0.0
+            each = [(samples.answer(tiny.unet, call) - answer).square().mean() for call, answer in zip(
+                calls, whole, strict=True)]
+            layer.weight.view(-1)[i] = kept
+            added.append((i, float(sum(each) / len(each))))
+    said = values["conv_out"].movedim(-1, 1).flatten()[[i for i, _ in added]]
+    assert float(said.sum()) == pytest.approx(sum(error for _, error in added), rel=0.5)  # two draws of signs
+
+
+@pytest.mark.parametrize("units", METHODS["gauss-newton"].units)
+def test_gauss_newton_of_every_kind_of_unit_is_the_mean_over_what_it_owns(tiny, units):
+    values, profiles = scored(tiny.unet, "gauss-newton", units, buckets=1)
+    taken = drained(observe.gradients(subject(tiny.unet), NOISE, "square", of="output"))
+    own = {name: 0.5 * tensor.detach().square() * taken.mean[name] for name, tensor in tiny.unet.named_parameters()}
+    looked_at = subject(tiny.unet)
+    for site in catalog(tiny.unet, units, looked_at.example):
+        if units in ("weight", "nm"):
+            expected, tensors = own[site.tensor].movedim(1, -1), [site.tensor]
+        else:
+            tensors, total, owned = list({member.tensor: None for member in site.members}), 0, 0
+            for member in site.members:
+                span = own[member.tensor].movedim(member.axis, 0)[member.offset:][: site.units * member.size]
+                total, owned = total + span.reshape(site.units, -1).sum(1), owned + span[: member.size].numel()
+            expected = total / owned
+        assert torch.allclose(values[site.name], expected, rtol=1e-4), site.name
+        whole = sum(float(own[name].sum()) for name in tensors) / sum(own[name].numel() for name in tensors)
+        assert float(profiles[site.name]) == pytest.approx(whole, rel=1e-3), site.name
+
+
+def test_gauss_newton_follows_the_seed_of_the_calibration(tiny):
+    one, _ = scored(tiny.unet, "gauss-newton")
+    observe.forget()
+    again, _ = scored(tiny.unet, "gauss-newton")
+    other, _ = scored(tiny.unet, "gauss-newton", calibration=replace(NOISE, seed=1))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["conv_out"], other["conv_out"])
+
+
+def test_gauss_newton_in_half_precision_is_summed_up_in_float32(tiny):
+    whole, _ = scored(tiny.unet, "gauss-newton")
+    half, _ = scored(pipeline().unet.half(), "gauss-newton")
+    name = "mid_block.resnets.0.conv1"
+    assert half[name].dtype == torch.float32
+    assert (half[name] - whole[name]).norm() < 0.1 * whole[name].norm()
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "vae.decoder"])
+def test_gauss_newton_needs_no_target(tiny, component):
+    scores = pruning.score(tiny, "gauss-newton", component=component,
+                           calibration=Calibration(("a", "b"), samples=2, source="generated"))
+    assert all(sketch.counts.sum() > 0 for sketch in scores.sketches.values())
+    with pytest.raises(pruning.Refused, match="is no denoiser"):
+        pruning.score(tiny, "fisher", component=component, calibration=Calibration(samples=2, source="generated"))
+
+
+def test_gauss_newton_stops_between_two_samples(tiny):
+    observe.forget()
+    looked_at = subject(tiny.unet)
+    work = METHODS["gauss-newton"]()(looked_at, catalog(tiny.unet, "weight", looked_at.example), NOISE)
+    events = []
+    for event in work:
+        events.append((event.what, event.done, event.of))
+        if event.what == "looking at gradients":
+            break
+    assert events[-1] == ("looking at gradients", 1, 2)
+    work.close()
+    assert all(p.grad is None and p.requires_grad for p in tiny.unet.parameters())
+    assert not observe._gradients  # half a look is not kept
+
+
 # All that see data.
 
 
@@ -252,9 +395,10 @@ def missed(emoji, calls, method, ratio):
 @pytest.mark.slow
 def test_what_sees_data_keeps_the_answers_nearer(emoji, held_out):
     """Measured with all samples: magnitude 0.044, Wanda 0.037, Fisher 0.037, random 0.52."""
-    error = {name: missed(emoji, held_out[::2], name, 0.5) for name in ("magnitude", "wanda", "fisher")}
+    error = {name: missed(emoji, held_out[::2], name, 0.5) for name in ("magnitude", "wanda", "fisher", "gauss-newton")}
     assert error["wanda"] < error["magnitude"]
     assert error["fisher"] < error["magnitude"]
+    assert error["gauss-newton"] < error["magnitude"]
 
 
 @pytest.mark.slow

@@ -34,7 +34,8 @@ def shown(monkeypatch):
             return calls
 
         monkeypatch.setattr(samples, "why_not", lambda subject, sees: None)
-        monkeypatch.setattr(samples, "settled", lambda subject, calibration: calibration)
+        monkeypatch.setattr(samples, "settled", lambda subject, calibration: calibration or Calibration(
+            samples=len(calls)))
         monkeypatch.setattr(samples, "mark", lambda subject, calibration: calls)
         monkeypatch.setattr(samples, "making", making)
         return subject(net)
@@ -107,20 +108,20 @@ def test_gradients_by_hand(shown):
     net = nn.Sequential(linear([[2.0, -1.0]], [0.5]))
     looked_at = shown(net, given([[1.0, 0.0]], 0.1, [[0.5]]), given([[0.0, 2.0]], 0.9, [[-2.5]]))
     # The answers are 2.5 and -1.5, the errors 2 and 1; dL/dw = 2 error x, dL/db = 2 error.
-    mean = drained(observe.gradients(looked_at, None, square=False))
+    mean = drained(observe.gradients(looked_at, None))
     assert mean.mean["0.weight"].tolist() == [[2.0, 2.0]]  # of (4, 0) and (0, 4)
     assert mean.mean["0.bias"].tolist() == [3.0]  # of 4 and 2
-    square = drained(observe.gradients(looked_at, None, square=True))
+    square = drained(observe.gradients(looked_at, None, "square"))
     assert square.mean["0.weight"].tolist() == [[8.0, 8.0]]
     assert square.mean["0.bias"].tolist() == [10.0]
     assert mean.effects.tolist() == [[8.0, 2.0], [4.0, 1.0]]  # |w g| summed over a tensor
-    assert square.effects.tolist() == [[32.0, 2.0], [8.0, 0.5]]  # w² g² / 2
+    assert square.effects.tolist() == [[64.0, 4.0], [16.0, 1.0]]  # w² g²
 
 
 def test_a_profile_is_the_mean_over_weights_for_each_bucket(shown):
     net = nn.Sequential(linear([[2.0, -1.0]], [0.5]))
     looked_at = shown(net, given([[1.0, 0.0]], 0.1, [[0.5]]), given([[0.0, 2.0]], 0.9, [[-2.5]]))
-    found = drained(observe.gradients(looked_at, None, square=False))
+    found = drained(observe.gradients(looked_at, None))
     weights = Site("0", "weight", 2, (Member("0.weight", 0),), inputs=2)
     assert found.profile(weights, 2).tolist() == [4.0, 2.0]
     assert found.profile(weights, 4).tolist() == [4.0, 3.0, 3.0, 2.0]
@@ -130,23 +131,23 @@ def test_a_profile_is_the_mean_over_weights_for_each_bucket(shown):
 
 def test_an_answer_with_variances_is_compared_where_it_has_a_target(shown):
     net = nn.Sequential(linear([[1.0], [7.0]]))
-    found = drained(observe.gradients(shown(net, given([[1.0]], 0.0, [[0.0]])), None, square=False))
+    found = drained(observe.gradients(shown(net, given([[1.0]], 0.0, [[0.0]])), None))
     assert found.mean["0.weight"].tolist() == [[2.0], [0.0]]
 
 
 def test_samples_without_a_right_answer_are_refused(shown):
     with pytest.raises(Refused, match="right answer to these samples is not known"):
-        drained(observe.gradients(shown(nn.Sequential(linear([[1.0]])), given([[1.0]])), None, square=False))
+        drained(observe.gradients(shown(nn.Sequential(linear([[1.0]])), given([[1.0]])), None))
 
 
 def test_a_component_without_a_loss_is_refused(tiny):
     with pytest.raises(Refused, match="The text encoder is no denoiser"):
-        next(observe.gradients(subject(tiny, "text_encoder"), None, square=False))
+        next(observe.gradients(subject(tiny, "text_encoder"), None))
 
 
 def test_half_precision_has_the_same_gradients_nearly(tiny):
-    whole = drained(observe.gradients(subject(tiny.unet), NOISE, square=False))
-    half = drained(observe.gradients(subject(pipeline().unet.half()), NOISE, square=False))
+    whole = drained(observe.gradients(subject(tiny.unet), NOISE))
+    half = drained(observe.gradients(subject(pipeline().unet.half()), NOISE))
     name = "mid_block.resnets.0.conv1.weight"
     assert half.mean[name].dtype == torch.float32
     assert (half.mean[name] - whole.mean[name]).norm() < 0.05 * whole.mean[name].norm()
@@ -154,12 +155,12 @@ def test_half_precision_has_the_same_gradients_nearly(tiny):
 
 def test_gradients_lie_on_the_disk_when_memory_is_short(tiny, monkeypatch):
     looked_at, mapped = subject(tiny.unet), []
-    usual = drained(observe.gradients(looked_at, NOISE, square=True))
+    usual = drained(observe.gradients(looked_at, NOISE, "square"))
     observe.forget()
     monkeypatch.setattr(observe.psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
     real = observe.np.memmap
     monkeypatch.setattr(observe.np, "memmap", lambda *given, **how: mapped.append(real(*given, **how)) or mapped[-1])
-    short = drained(observe.gradients(looked_at, NOISE, square=True))
+    short = drained(observe.gradients(looked_at, NOISE, "square"))
     assert [flat.shape for flat in mapped] == [(sum(p.numel() for p in tiny.unet.parameters()),)]
     assert all(torch.equal(short.mean[name], mean) for name, mean in usual.mean.items())
     assert mapped[0].any()
@@ -169,7 +170,7 @@ def test_no_room_anywhere_is_said_before_anything_runs(tiny, monkeypatch):
     monkeypatch.setattr(observe.psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
     monkeypatch.setattr(observe.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
     with pytest.raises(Refused, match=f"neither memory nor disk has room.*{tempfile.gettempdir()}"):
-        drained(observe.gradients(subject(tiny.unet), NOISE, square=True))
+        drained(observe.gradients(subject(tiny.unet), NOISE, "square"))
 
 
 # Nothing is left behind.
@@ -189,7 +190,8 @@ def unchanged(before, after):
 
 
 WORKS = [lambda looked_at: observe.input_norms(looked_at, NOISE, 2),
-         lambda looked_at: observe.gradients(looked_at, NOISE, square=False)]
+         lambda looked_at: observe.gradients(looked_at, NOISE),
+         lambda looked_at: observe.gradients(looked_at, NOISE, "square", of="output")]
 
 
 @pytest.fixture
@@ -225,7 +227,7 @@ def test_the_network_is_left_as_it_was_after_an_error(busy, work):
 
 def test_gradients_are_taken_where_the_caller_wants_none(tiny):
     with torch.no_grad():
-        found = drained(observe.gradients(subject(tiny.unet), NOISE, square=False))
+        found = drained(observe.gradients(subject(tiny.unet), NOISE))
         assert not torch.is_grad_enabled()
     assert found.mean["conv_in.weight"].any()
 
@@ -266,22 +268,22 @@ def test_other_weights_are_looked_at_anew(tiny):
 
 def test_only_the_newest_gradients_are_kept(tiny, passes):
     looked_at = subject(tiny.unet)
-    first = drained(observe.gradients(looked_at, NOISE, square=False))
-    assert drained(observe.gradients(looked_at, NOISE, square=False)) is first
+    first = drained(observe.gradients(looked_at, NOISE))
+    assert drained(observe.gradients(looked_at, NOISE)) is first
     assert len(passes) == 4
-    drained(observe.gradients(looked_at, NOISE, square=True))
+    drained(observe.gradients(looked_at, NOISE, "square"))
     assert len(observe._gradients) == 1
-    assert drained(observe.gradients(looked_at, NOISE, square=False)) is not first
+    assert drained(observe.gradients(looked_at, NOISE)) is not first
     assert len(passes) == 12
 
 
 def test_the_same_calibration_gives_the_same_statistics(tiny):
     looked_at = subject(tiny.unet)
     first, mean = drained(observe.input_norms(looked_at, NOISE, 2)), drained(
-        observe.gradients(looked_at, NOISE, square=False)).mean
+        observe.gradients(looked_at, NOISE)).mean
     observe.forget()
     samples._made.drop(lambda key: True)
     again = drained(observe.input_norms(looked_at, NOISE, 2))
     assert all(torch.equal(norm, again[name]) for name, norm in first.items())
-    again = drained(observe.gradients(looked_at, NOISE, square=False)).mean
+    again = drained(observe.gradients(looked_at, NOISE)).mean
     assert all(torch.equal(value, again[name]) for name, value in mean.items())

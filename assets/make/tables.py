@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pruning
 from assets.make import evidence_table
@@ -24,9 +25,15 @@ def methods() -> str:
     for row in pruning.methods():
         label = (METHODS[row.name].__doc__ or "").strip().splitlines()[0]
         options = ", ".join(f"`{name}={value}`" for name, value in row.options.items()) or "none"
-        paper = f"[{row.paper}](https://arxiv.org/abs/{row.paper.removeprefix('arXiv:')})" if row.paper else "baseline"
-        rows.append(f"| `{row.name}` | {label} | {', '.join(row.units)} | {options} | {paper} |")
+        rows.append(f"| `{row.name}` | {label} | {', '.join(row.units)} | {options} | {source(row.paper)} |")
     return "\n".join(rows)
+
+
+def source(paper: str) -> str:
+    """A method's paper as a link: its number on arXiv, or the site that has it."""
+    if paper.startswith("https://"):
+        return f"[{urlsplit(paper).netloc}]({paper})"
+    return f"[{paper}](https://arxiv.org/abs/{paper.removeprefix('arXiv:')})" if paper else "baseline"
 
 
 def models() -> str:

@@ -1,4 +1,4 @@
-"""Fisher: Taylor's second-order sibling, with squared gradients in place of curvature."""
+"""Fisher: squared gradients of the loss, which rank weights and say nothing of how much the error rises."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +18,12 @@ from pruning.work import Looked
 @METHODS.add("fisher")
 @dataclass(frozen=True)
 class Fisher:
-    """How much the denoiser's error rises without a weight, to second order; of a larger unit, the mean.
+    """Squared weight times mean squared gradient of the denoiser's error, halved; of a larger unit, the mean.
 
-    It is half of squared weight times mean squared gradient: Optimal Brain Damage (LeCun, Denker and Solla, 1989) with
-    the empirical Fisher information for the curvature.
+    That is the empirical Fisher information in the place of Optimal Brain Damage's curvature (LeCun, Denker and Solla,
+    1990). Of a log-likelihood, with outputs drawn from the model, it would be a curvature; of a mean squared error at
+    the targets it is none: it grows with the square of the error that is there already, and comes to about 1e-4 of the
+    rise when a layer is pruned. It ranks weights. ``gauss-newton`` has a curvature.
     """
 
     paper: ClassVar = "arXiv:1801.05787"
@@ -33,6 +35,6 @@ class Fisher:
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None
                  ) -> Iterator[Looked | SiteScores]:
         """Look at gradients, then score site by site."""
-        squares = yield from gradients(subject, calibration, square=True)
-        yield from weighed(subject, catalog, squares, lambda weight, square: 0.5 * weight.square() * square,
-                           self.buckets)
+        squares = yield from gradients(subject, calibration, "square")
+        yield from weighed(subject, catalog, squares, lambda weight, square: weight.square() * square,
+                           self.buckets, 0.5)

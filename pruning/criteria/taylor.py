@@ -39,7 +39,7 @@ class Taylor:
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None
                  ) -> Iterator[Looked | SiteScores]:
         """Look at gradients, then score site by site."""
-        slopes = yield from gradients(subject, calibration, square=False)
+        slopes = yield from gradients(subject, calibration)
         if self.cancel and not any(site.kind in WEIGHTS for site in catalog):
             for site in catalog:
                 effects = layerwise(subject, site, slopes, lambda effect: effect.sum(1).abs())
@@ -49,20 +49,21 @@ class Taylor:
 
 
 def weighed(subject: Subject, catalog: Catalog, taken: Gradients, effect: Callable[[Tensor, Tensor], Tensor],
-            buckets: int) -> Iterator[SiteScores]:
-    """Scores of all sites: ``effect`` makes them of weights, float32, and of what was taken of their gradients."""
+            buckets: int, times: float = 1.0) -> Iterator[SiteScores]:
+    """Scores of all sites: ``times`` what ``effect`` makes of weights, float32, and what was taken of gradients."""
 
     def whole(name: str) -> Tensor:
-        return effect(subject.net.get_parameter(name).detach().float().cpu(), taken.mean[name])
+        return times * effect(subject.net.get_parameter(name).detach().float().cpu(), taken.mean[name])
 
     for site in catalog:
-        profile = taken.profile(site, buckets)
+        profile = times * taken.profile(site, buckets)
         if site.kind not in WEIGHTS:
             yield SiteScores(site, site.mean(whole), profile=profile)
             continue
         weight = subject.net.get_parameter(site.tensor).detach()
         for (start, piece), (_, mean) in zip(site.pieces(weight), site.pieces(taken.mean[site.tensor]), strict=True):
-            yield SiteScores(site, effect(piece.float(), mean.to(piece.device)), start, None if start else profile)
+            yield SiteScores(site, times * effect(piece.float(), mean.to(piece.device)), start,
+                             None if start else profile)
 
 
 def effects(subject: Subject, taken: Gradients) -> Callable[[str], Tensor]:

@@ -21,8 +21,11 @@ from pruning.work import Looked
 class Wanda:
     """The size of each weight, times the size of the input that it meets (root mean square).
 
-    The paper has one norm for each input. A denoiser's inputs change with the noise, so here each timestep bucket has
-    its own, and all count alike.
+    It leaves the paper, which prunes linear layers of language models, in four places. The paper compares the weights
+    of one output: here a whole layer's are ranked together unless the spread is by rows. A convolution's rows are an
+    output at one position of the kernel, so that a row runs over input channels. The positions of a kernel share the
+    norm of their input channel, borders included. And the paper has one norm for each input: a denoiser's inputs change
+    with the noise, so here each timestep bucket has its own, a root mean square, and all count alike.
     """
 
     paper: ClassVar = "arXiv:2306.11695"

@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other."""
 
-from benchmarks import kernels, memory, overhead, preview, scale, slider, start, steps, stream, width
+from benchmarks import kernels, memory, overhead, power, preview, scale, slider, start, steps, stream, width
 
-for benchmark in (start, slider, preview, overhead, kernels, steps, scale, stream, width, memory):
+for benchmark in (start, slider, preview, power, overhead, kernels, steps, scale, stream, width, memory):
     benchmark.main()

@@ -132,9 +132,10 @@ def _where(cell: Cell) -> tuple[str, int]:
 
 def _reached(group: Sequence[Cell]) -> str:
     """How many of some cells with fewer MACs reach the bar, and which is the furthest from it."""
-    won = {cell.removed: cell.won for cell in group if cell.fewer > 1 and cell.won is not None}
+    smaller = [cell for cell in group if cell.fewer > 1]
+    won = {cell.removed: cell.won for cell in smaller if cell.won is not None}
     if not won:
-        return "no row has fewer MACs and enough pairs of calls"
+        return "rows with fewer MACs have too few pairs of calls to tell" if smaller else "no row has fewer MACs"
     least = min(won, key=lambda removed: won[removed])
     return (f"{sum(share >= BAR for share in won.values())} of {len(won)} rows with fewer MACs reach {BAR} of the MACs "
             f"ratio, the least {won[least]:.2f} ({least})")

@@ -95,7 +95,7 @@ def test_a_row_says_what_its_pairs_can_tell(pruned, words):
     assert one.row()["speed-up"] == words
     if one.faster is None:
         assert (one.won, one.row()["of the MACs ratio"], one.row()["why below 0.8"]) == (None, "", "")
-        assert "no row has fewer MACs and enough pairs of calls" in list(cell.notes([one]))[1]
+        assert "rows with fewer MACs have too few pairs of calls to tell" in list(cell.notes([one]))[1]
 
 
 def test_pairs_alternate_and_stay_together():

@@ -185,18 +185,16 @@ def _new(parent: Path, folder: bool) -> tuple[Path, int | None]:
         part = parent / f".saving-{secrets.token_hex(4)}"
         try:
             part.mkdir() if folder else part.touch(exist_ok=False)
-            lock = _locked(part)
         except FileExistsError:
             continue
+        try:
+            return part, _locked(part)
         except (FileNotFoundError, BlockingIOError):
-            if not parent.is_dir():
-                raise
             continue
         except OSError as error:
             if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL):
                 return part, None  # no locks on this file system, so nobody sweeps either
             raise
-        return part, lock
 
 
 def _locked(path: Path) -> int | None:

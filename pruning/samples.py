@@ -159,7 +159,7 @@ def making(subject: Subject, calibration: Calibration) -> Calls:
 def batch(subject: Subject, calibration: Calibration, empty: bool = False,
           reader: Subject | None = None) -> Generator[Looked, None, Shown]:
     """The clean samples of a settled calibration together, as ``call.showing`` makes them; kept for a while."""
-    name = (mark(subject, calibration), mark(reader, calibration) if reader else None, empty)
+    name = (mark(subject, calibration), _networks(reader, calibration) if reader else None, empty)
     found = _made.look(name)
     if found is None:
         found = yield from showing(subject, calibration, empty, reader)
@@ -181,13 +181,18 @@ def halves(calls: Sequence[T], count: int, level: Callable[[T], float]) -> tuple
 
 def mark(subject: Subject, calibration: Calibration) -> tuple:
     """What stands for a component and everything that its calls are made of, for caches."""
-    parts = () if calibration.source == "noise" else MAKERS[subject.component][1]
-    nets = [subject.net, *(net for name in parts if (net := getattr(subject.pipe, name, None)) is not None)]
     files = [(str(file), file.stat().st_mtime_ns) for picture, _ in pictured(subject, calibration)
              for file in pictures.sources(picture)]
     config = getattr(getattr(subject.pipe, "scheduler", None), "config", {})
     schedule = sorted((key, str(value)) for key, value in config.items() if key[0] != "_")
-    return (subject.component, calibration, *map(fingerprint, nets), *place(subject.net), *schedule, *files)
+    return (subject.component, calibration, *_networks(subject, calibration), *schedule, *files)
+
+
+def _networks(subject: Subject, calibration: Calibration) -> tuple:
+    """What stands for the networks that have a part in a component's calls."""
+    parts = () if calibration.source == "noise" else MAKERS[subject.component][1]
+    nets = [subject.net, *(net for name in parts if (net := getattr(subject.pipe, name, None)) is not None)]
+    return (*map(fingerprint, nets), *place(subject.net))
 
 
 @torch.no_grad()

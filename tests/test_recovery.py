@@ -1,7 +1,9 @@
 """Training the damage away: it learns, leaves everybody else alone, and a stop costs nothing."""
 
+import errno
 import gc
 import json
+import shutil
 import signal
 import weakref
 from contextlib import closing
@@ -14,10 +16,24 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 
 import pruning
-from pruning import samples, surgery
+from pruning import samples, store, surgery
 from pruning.__main__ import main
 from pruning.call import generator
-from pruning.recovery import LOSSES, Batch, Held, Recovery, Trained, Training, loop, losses, recovering, shown, sides
+from pruning.recovery import (
+    LOSSES,
+    Batch,
+    Held,
+    Recovery,
+    Trained,
+    Training,
+    keeper,
+    keeping,
+    loop,
+    losses,
+    recovering,
+    shown,
+    sides,
+)
 from pruning.sparse import running
 from pruning.subject import plan_of, remember, subject
 from pruning.types import Calibration, Plan, Shot
@@ -560,30 +576,115 @@ def test_the_command(command, tmp_path, capsys, small, tiny, how, folders):
     assert ", fine-tuned for 3 steps, " in found["verdict"]
 
 
-def test_ctrl_c_keeps_what_was_reached(command, tmp_path, capsys, monkeypatch):
-    assert main(command) == 0
-    whole = weights(pruning.load(tmp_path / "out"))
+@pytest.fixture(scope="module")
+def whole(folders, album):
+    """The weights that the command comes to when nothing stops it."""
+    shown = Calibration(source=str(album), samples=1024)
+    made = pruning.recover(pruning.load(folders / "pruned"), pruning.load(folders / "dense"), steps=3, batch=2,
+                           calibration=shown)
+    return weights(made)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_was_reached(command, whole, tmp_path, capsys, monkeypatch, number, status):
     argv, calls = [*command[:-1], str(tmp_path / "two"), "--json"], []
 
     def pressed(batch):
         calls.append(1)
         if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return losses.task(batch)
 
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "LOSSES", {"task": pressed})
         capsys.readouterr()
-        assert main(argv) == 130
+        assert main(argv) == status
     told = json.loads(capsys.readouterr().out)["error"]
     assert told == {"message": f"Stopped at step 2; {tmp_path / 'two.state'} holds what was reached.",
                     "remedy": "The same command goes on there."}
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
     assert not (tmp_path / "two").exists()
     assert main(argv) == 0
     assert not (tmp_path / "two.state").exists()
     assert same(weights(pruning.load(tmp_path / "two")), whole)
+
+
+def untrained(batch):
+    raise AssertionError("nothing is left to train")
+
+
+@pytest.mark.parametrize("obstacle", ["files", "no room"])
+def test_a_training_whose_folder_cannot_be_written_is_kept(command, whole, tmp_path, capsys, monkeypatch, obstacle):
+    """The same command saves it when it can, and trains no more."""
+    out, state, argv = tmp_path / "out", tmp_path / "out.state", [*command, "--json"]
+    if obstacle == "files":
+        monkeypatch.setattr("pruning.__main__.Watch", type("Watch", (Watch,), {"__call__": lambda *event: (
+            out.mkdir(exist_ok=True), (out / "note").write_text("mine"))}))
+    else:
+        monkeypatch.setattr(store, "halved", lambda pipe: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    capsys.readouterr()
+    assert main(argv) == 1
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert ("not empty" if obstacle == "files" else "disk is full") in told["message"]
+    assert told["remedy"].startswith(f"{state} holds the training, and the same command goes on there")
+    assert Training.read(state).step == 3
+    monkeypatch.undo()
+    if obstacle == "files":
+        assert [file.name for file in out.iterdir()] == ["note"]
+        shutil.rmtree(out)
+    monkeypatch.setattr(loop, "LOSSES", {"task": untrained})
+    assert main(argv) == 0
+    assert same(weights(pruning.load(out)), whole)
+    assert not state.exists()
+
+
+def test_a_state_is_there_after_the_first_step(small, tiny, how, tmp_path):
+    """Whatever comes then, even what no program can catch, loses seconds at most."""
+    file, training = tmp_path / "state", Training()
+    for event in keeping(recovering(small, tiny, how(), state=training), training, file):
+        if isinstance(event, Trained):
+            assert Training.read(file).step == {1: 1, 2: 1, 3: 3}[event.step]  # the second one is not due yet
+    found = Training.read(file)
+    assert found.on == "4 samples it was trained on"
+    assert found.errors.keys() == {"before", "dense", "after"}
+    assert found.finished(training.made_for, 3)
+    assert not found.finished(training.made_for, 4)
+    assert not found.finished(training.made_for | {"student": "another"}, 3)
+
+
+def test_a_state_that_cannot_be_written_stops_the_first_step_and_no_later_one(small, tiny, how, tmp_path, monkeypatch,
+                                                                              caplog):
+    def fails(self, file):
+        raise OSError(errno.EIO, "Input/output error", str(file))
+
+    def run(steps_that_write):
+        training, write = Training(), Training.write
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "LEAST", 0.0)
+            patch.setattr(keeper, "SHARE", 1e9)
+            patch.setattr(Training, "write", lambda self, file: (
+                write if self.step in steps_that_write else fails)(self, file))
+            return drained(keeping(recovering(small, tiny, how(), state=training), training, tmp_path / "state"))
+
+    with pytest.raises(pruning.Refused, match="Input/output error"):
+        run(())
+    assert entry(run((1,)))["steps"] == 3
+    assert "The state of step 2 is not written" in caplog.text
+    assert Training.read(tmp_path / "state").step == 1
+
+
+def test_the_dense_models_own_pictures_teach_a_pruned_model_from_a_folder(album, folders, tmp_path, monkeypatch):
+    """They come with the dense model alone; the pruned one reads their captions with its own encoder."""
+    shutil.copytree(album, tmp_path / "tiny" / "calibration")
+    captions = {f"{i}.png": "a b" if i % 2 else "b" for i in range(4)}
+    (tmp_path / "tiny" / "calibration" / "captions.json").write_text(json.dumps(captions))
+    monkeypatch.setattr("pruning.pictures.MODELS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    dense = remember(pruning.load(folders / "dense"), "tiny")
+    made = pruning.recover(pruning.load(folders / "pruned"), dense, steps=1, batch=2)
+    assert entry(made)["options"]["calibration"]["source"] == "bundled"
+    assert entry(made)["on"] == "4 samples it was trained on"
 
 
 def test_ctrl_c_before_anything_was_trained(tmp_path):

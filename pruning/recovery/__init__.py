@@ -3,11 +3,10 @@
 ``recovering`` is the one loop; what it makes small is a table of ``losses``.
 """
 
-from pruning.recovery.keeping import keeping
+from pruning.recovery.keeper import keeping
 from pruning.recovery.loop import Event, Held, Trained, recovering
 from pruning.recovery.losses import LOSSES, Batch
 from pruning.recovery.options import Recovery
 from pruning.recovery.training import Training
 
-__all__ = ["LOSSES", "Batch", "Event", "Held", "Recovery", "Trained", "Training", "keeping",
-           "recovering"]
+__all__ = ["LOSSES", "Batch", "Event", "Held", "Recovery", "Trained", "Training", "keeping", "recovering"]

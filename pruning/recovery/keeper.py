@@ -11,27 +11,48 @@ from pruning.recovery.training import Training
 from pruning.subject import log
 
 SHARE, LEAST = 0.02, 5.0  # of the time may go into writing; seconds between two writings, at least
+RETRY = 60.0  # seconds after a writing that failed
 
 
-class Written:
-    """When a state was written, and when it is due again."""
+class Keeper:
+    """Writes a state that has come further, and knows when that is due again."""
 
     def __init__(self, state: Training, file: str | Path) -> None:
-        self.state, self.file, self.reached, self.due = state, file, (state.step, state.on), 0.0
+        self.state, self.file, self.first, self.due = state, file, True, 0.0
+        self.written = self.reached
 
-    def __call__(self) -> None:
+    @property
+    def reached(self) -> tuple[int, str]:
+        """How far the state has come."""
+        return self.state.step, self.state.on
+
+    def write(self) -> None:
         """Write the state, unless it is there.
 
         Raises:
             Refused: the disk is full.
         """
-        reached = (self.state.step, self.state.on)
-        if not self.state.step or reached == self.reached:
+        if not self.state.step or self.reached == self.written:
             return
         started = time.monotonic()
         self.state.write(self.file)
-        self.reached, now = reached, time.monotonic()
+        self.written, self.first, now = self.reached, False, time.monotonic()
         self.due = now + max(LEAST, (now - started) / SHARE)
+
+    def go_on(self) -> None:
+        """Write the state between two steps; after the first time, what hinders that is told and stops nothing.
+
+        Raises:
+            Refused: it cannot be written at all.
+        """
+        try:
+            self.write()
+        except (Refused, OSError) as error:
+            told = error if isinstance(error, Refused) else in_words(error)
+            if self.first:
+                raise told from error
+            log.warning("The state of step %d is not written: %s The training goes on.", self.state.step, told.message)
+            self.due = time.monotonic() + RETRY
 
 
 def keeping(work: Generator[Event, None, Any], state: Training, file: str | Path) -> Generator[Event, None, Any]:
@@ -43,30 +64,17 @@ def keeping(work: Generator[Event, None, Any], state: Training, file: str | Path
     Raises:
         Refused: the state cannot be written at all.
     """
-    written, first = Written(state, file), True
+    keeper = Keeper(state, file)
     try:
         while True:
             event = next(work)
             if isinstance(event, Held) or (isinstance(event, Trained) and (
-                    event.step == event.of or time.monotonic() >= written.due)):
-                _write(written, first)
-                first = first and not state.step
+                    event.step == event.of or time.monotonic() >= keeper.due)):
+                keeper.go_on()
             yield event
     except StopIteration as done:
         return done.value
     except GeneratorExit:
         work.close()
-        written()
+        keeper.write()
         raise
-
-
-def _write(written: Written, first: bool) -> None:
-    """Write a state; after the first time, what hinders that is only told."""
-    try:
-        written()
-    except (Refused, OSError) as error:
-        told = error if isinstance(error, Refused) else in_words(error)
-        if first:
-            raise told from error
-        log.warning("The state of step %d is not written: %s The training goes on.", written.state.step, told.message)
-        written.due = time.monotonic() + 60

@@ -8,9 +8,14 @@
 Knows neither gradio nor plotly.
 """
 
+import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+if sys.orig_argv[1:3] == ["-m", "pruning"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch loads for the command line; ``shell`` goes on
 
 import torch
 

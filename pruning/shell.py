@@ -54,6 +54,14 @@ class Parser(argparse.ArgumentParser):
         """
         raise Usage(self, message)
 
+    def print_help(self, file: Any = None) -> NoReturn:
+        """Print it as a result, and end.
+
+        Raises:
+            SystemExit: always, with the status.
+        """
+        raise SystemExit(printed(self.format_help().rstrip("\n"), 0))
+
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # argparse takes "--" out of the values of every flag, even where it is the whole value
         if action.option_strings and action.nargs is None and arg_strings == ["--"]:
@@ -133,8 +141,7 @@ def attached() -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError, ValueError):
-                sys.stdout.flush()
+            sys.stderr.flush()
 
 
 def _filled() -> None:

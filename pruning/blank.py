@@ -3,20 +3,29 @@
 What a folder does not have, such as a tokenizer, is None in its pipeline.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.overrides import TorchFunctionMode
 
-from pruning import folders, memory, planfile
+from pruning import folders, keys, memory, planfile
 from pruning.errors import Refused
 from pruning.subject import module_at, with_plan
-from pruning.surgery import kept_units, known_units, slice_units
+from pruning.surgery import kept_units, known_units, places_of, slice_units
 from pruning.types import Plan
+
+IN_PLACE = re.compile(r"(?!requires_grad_|detach_)\w*[a-z]_")  # functions that set values
+MOST_PARTS = 60_000  # modules and tensors of one network; the largest of diffusers and transformers have some thousands
 
 
 def build(folder: Path, weights: str, dtype: torch.dtype | None = None, seed: int = 0) -> Any:
@@ -56,16 +65,92 @@ def modules(folder: Path, kinds: Mapping[str, Any], weights: str, dtype: torch.d
             nets = {name: module(kind, folder / name).eval() for name, kind in kinds.items()}
         if weights == "random":
             _check_memory(folder.name, nets, dtype)
-            with _seeded(seed):
+            with seeded(seed):
                 nets = {name: module(kind, folder / name).eval() for name, kind in kinds.items()}
     return nets
 
 
 def module(kind: Any, folder: Path) -> nn.Module:
-    """A model of diffusers or transformers as its config says, with the values that it starts training from."""
-    if hasattr(kind, "load_config"):
-        return kind.from_config(kind.load_config(folder))
-    return kind(kind.config_class.from_pretrained(folder))
+    """A model of diffusers or transformers as its config says, with the values that it starts training from.
+
+    Raises:
+        Refused: it has more parts than any real one.
+    """
+    with _counted(folder):
+        if hasattr(kind, "load_config"):
+            return kind.from_config(kind.load_config(folder))
+        return kind(kind.config_class.from_pretrained(folder))
+
+
+def again(net: Any) -> nn.Module:
+    """What the config of a model builds, without values."""
+    with torch.device("meta"):
+        return type(net).from_config(net.config) if hasattr(net, "load_config") else type(net)(net.config)
+
+
+def outlines(folder: Path, held: folders.Contents, plan: Plan | None) -> dict[str, nn.Module]:
+    """The networks of a folder without values, cut to shape by its plan, each held to what its files have.
+
+    Raises:
+        Refused: configs, plan and files do not fit. Nothing was allocated.
+    """
+    nets = {}
+    for name, kind in held.components.items():
+        if issubclass(kind, nn.Module):
+            with torch.device("meta"):
+                nets[name] = module(kind, folder / name)
+            cut(nets[name], name, plan)
+            check_fit(folder, held, name, nets[name], plan)
+    return nets
+
+
+def check_fit(folder: Path, held: folders.Contents, name: str, net: nn.Module, plan: Plan | None = None) -> None:
+    """Compare the names, shapes and kinds of a component's tensors with the headers of its files; no value is read.
+
+    Raises:
+        Refused: they differ.
+    """
+    if fault := keys.fault(net, held.tensors(name)):
+        of = f" of {name}" if name else ""
+        if plan and any(step.recipe.component.split(".")[0] == name for step in plan.steps):
+            raise Refused(f"{folder} does not fit its plan: in the files{of}, {fault}.", planfile.TOGETHER)
+        raise Refused(f"{folder} does not load: in the files{of}, {fault}.", folders.AGAIN)
+
+
+def fill(net: nn.Module, kind: Any, folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a network without values those of its files; tensors that it has under several names stay one."""
+    found, places, same = keys.named_in(net, state), places_of(net), keys.aliases(net)
+    for key, group in same.items():
+        found.setdefault(key, next(found[name] for name in group if name in found))
+    wanted = net.state_dict()
+    net.load_state_dict({key: found[key] for key in wanted}, strict=True, assign=True)
+    for name, owners in places.items():
+        for owner, key in owners[1:]:
+            setattr(owner, key, net.get_parameter(name))
+    _fill_buffers(net, kind, folder)
+
+
+def _fill_buffers(net: nn.Module, kind: Any, folder: Path) -> None:
+    """Compute what no file has, such as a table of positions, as the dense model does."""
+    names = [name for name, buffer in net.named_buffers() if buffer.device.type == "meta"]
+    if names:
+        with Unset(), seeded(0):
+            dense = module(kind, folder)
+        for name in names:
+            owner, _, key = name.rpartition(".")
+            net.get_submodule(owner)._buffers[key] = dense.get_buffer(name)
+
+
+class Unset(TorchFunctionMode):
+    """New parameters take no values: it is quick, and memory that is never written to is never taken."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave out what would set a parameter in place."""
+        kwargs = kwargs or {}
+        first = args[0] if args else kwargs.get("tensor")
+        if isinstance(first, nn.Parameter) and IN_PLACE.fullmatch(getattr(func, "__name__", "")):
+            return first
+        return func(*args, **kwargs)
 
 
 def cut(net: nn.Module, name: str, plan: Plan | None) -> None:
@@ -80,22 +165,20 @@ def cut(net: nn.Module, name: str, plan: Plan | None) -> None:
 
 
 def check_shapes(folder: Path, held: folders.Contents, pipe: Any) -> None:
-    """Compare the shapes of a pipeline with the headers of a folder's tensors; no value is read.
+    """Compare a pipeline without values with the headers of a folder's tensors; no value is read.
 
     Raises:
-        Refused: they differ.
+        Refused: they differ, or their names are those of a wrapper, which only loading takes off.
     """
     for name in held.components:
         net = module_at(pipe, name)
-        wanted = net.state_dict() if isinstance(net, nn.Module) else {}
-        for file in held.weights(name):
-            with folders.loading(folder), safe_open(folder / file, "pt") as tensors:
-                shapes = {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}  # noqa: SIM118
-            for key, shape in shapes.items():
-                if key in wanted and list(wanted[key].shape) != shape:
-                    raise Refused(f"{folder} does not load: {file} has {key} as {shape}, its config says "
-                                  f"{list(wanted[key].shape)}.",
-                                  "Its files do not belong together; save or download it again.")
+        if isinstance(net, nn.Module):
+            with folders.loading(folder):
+                check_fit(folder, held, name, net)
+            if keys.prefixed(held.tensors(name)):
+                raise Refused(f"The {name or 'model'} of {folder} was saved together with its wrapper "
+                              f"({next(iter(held.tensors(name)))}).",
+                              "Load it and save what comes of it: pruning.save(pruning.load(folder), new_folder).")
 
 
 def _check_memory(name: str, nets: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
@@ -105,6 +188,28 @@ def _check_memory(name: str, nets: Mapping[str, nn.Module], dtype: torch.dtype) 
         raise Refused(f"{name} takes {size / 1e9:.4g} GB in {str(dtype).removeprefix('torch.')}, and the limit here "
                       f"is {limit / 1e9:.4g} GB, half of the free memory.",
                       'Load it with weights="meta", which takes none, or on a machine with more free memory.')
+
+
+@contextmanager
+def _counted(folder: Path) -> Iterator[None]:
+    """Stop a model that grows beyond all real ones while it is built."""
+    here, count = get_ident(), 0
+
+    def count_part(_module: nn.Module, _name: str, part: Any) -> None:
+        nonlocal count
+        if part is not None and get_ident() == here:
+            count += 1
+            if count > MOST_PARTS:
+                raise Refused(f"The config in {folder.name} asks for more than {MOST_PARTS} layers and tensors.",
+                              "Check its numbers of layers and blocks.")
+
+    hooks = [register(count_part) for register in (register_module_parameter_registration_hook,
+                                                   register_module_module_registration_hook)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -119,7 +224,7 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """New values on the CPU follow a seed; the stream of random numbers goes on afterwards as if nothing had been."""
     with torch.random.fork_rng([]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)

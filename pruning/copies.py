@@ -25,6 +25,7 @@ WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "Distribut
 INNER = ("module", "_orig_mod", "_fsdp_wrapped_module")  # what wrappers call the network inside
 PLAIN = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+MARK = "prunescope_plan"  # the attribute of a network or pipeline that says what it has gone through
 STATE = ("__deepcopy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")
 LIBRARIES = tuple(map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))  # their globals hold nobody's network
 Obstacle = tuple[str, str]  # what is in the way, in a sentence that begins with its place, and what to do first
@@ -80,7 +81,12 @@ def obstacle(module: nn.Module, name: str) -> Obstacle | None:
     """Why one module cannot be copied or pruned as it is."""
     if isinstance(module, torch.jit.ScriptModule):
         return "is TorchScript, whose code cannot be changed.", "Prune the model that it was made from."
-    own, tensors, buffers = vars(module), module._parameters, module._buffers
+    return moved(module) or altered(module, name)
+
+
+def moved(module: nn.Module) -> Obstacle | None:
+    """What puts a module's weights in their places while it runs."""
+    own = vars(module)
     if "_hf_hook" in own:
         return ("has hooks of accelerate, which move weights or inputs (device_map, CPU offload): a copy would still "
                 "run the dense model.", "Remove them with pipe.remove_all_hooks() first; of a bare model, with "
@@ -89,6 +95,12 @@ def obstacle(module: nn.Module, name: str) -> Obstacle | None:
         return (f"has hooks of diffusers ({', '.join(hooks)}), which stand in for its forward: a copy would still run "
                 "the dense model.", "Remove them first, with module._diffusers_hook.remove_hook(name, recurse=True) "
                 "or disable_cache(), or load the model again without them.")
+    return None
+
+
+def altered(module: nn.Module, name: str) -> Obstacle | None:
+    """Why a module's tensors are not those that its files would have, or not plain numbers."""
+    own, tensors, buffers = vars(module), module._parameters, module._buffers
     if "base_layer" in module._modules:
         return "has a LoRA loaded.", "Fuse and unload it first: pipe.fuse_lora(), then pipe.unload_lora_weights()."
     if own.get("fused_projections"):
@@ -148,7 +160,7 @@ def _unusual(module: nn.Module, tensors: Mapping[str, Any]) -> Obstacle | None:
 def strays(module: nn.Module, tree: set[int]) -> Iterator[Obstacle]:
     """What of a module's own would go on with the network that it is copied from; ``tree`` has ids of all parts."""
     for key, value in vars(module).items():
-        if key in ("_parameters", "_buffers", "_modules", "_compiled_call_impl") or _blank(value):
+        if key in ("_parameters", "_buffers", "_modules", "_compiled_call_impl", MARK) or _blank(value):
             continue
         if key in HOOKS:
             if any(reaches(_function(hook, tree), tree, inside=True) for hook in value.values()):
@@ -308,7 +320,7 @@ def _carry(module: nn.Module, twin: nn.Module, key: str, value: Any, memo: dict[
     """Give a copy one of the things that a module has besides tensors and parts."""
     if replaces(module, key, value):
         rebind(module, twin, key, value)
-    elif _blank(value) or isinstance(value, types.FunctionType):
+    elif key == MARK or _blank(value) or isinstance(value, types.FunctionType):
         vars(twin)[key] = value
     elif isinstance(value, Tensor):
         vars(twin)[key] = memo.setdefault(id(value), tensor(value))

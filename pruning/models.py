@@ -63,7 +63,7 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
         folder = hub.fetch(source, revision=revision, limit_bytes=most)
     if dtype is None and device == "cpu":
         dtype = torch.float32
-    pipe = store.read(folder, dtype)
+    pipe = store.read(folder, dtype, ours=source in BUNDLED)
     with folders.loading(folder):  # a device can be full
         pipe.to(device)
     return remember(pipe, source)

@@ -3,19 +3,21 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from pruning import files, outputs
+from pruning import files, folders, outputs
 from pruning.errors import Refused
 from pruning.outputs import PLAN
 from pruning.types import Plan
 
 MARK = "prunescope masks"  # in the file of masks: the digest of its plan
 NAMED = re.compile(r'\s*\{\s*"prunescope":\s*\d+,\s*"digest":\s*"\w*",\s*"masks":\s*("(?:[^"\\]|\\.)*")')
+MOST = 64 << 20  # bytes; channels of a large model, chosen at random, take about 20 million
 TOGETHER = "Save the pruned model again; the files and plan.json belong together."
 
 
@@ -23,13 +25,18 @@ def read(file: Path) -> Plan:
     """A plan with its masks.
 
     Raises:
-        Refused: not a plan, or a file of masks that cannot be read.
+        Refused: not a plan, a larger one than any real, or a file of masks that cannot be read.
     """
+    folders.check_size(file, MOST)
     text = file.read_text("utf-8", errors="replace")
     named = _named(file)
     masks = named if named and named.is_file() else file.with_suffix(".safetensors")  # of a plan that names none
+    wanted = '"bits"' in text and masks.exists()
     try:
-        tensors = load_file(masks) if '"bits"' in text and masks.is_file() else {}
+        if wanted:
+            folders.check_size(masks, 1 << 62)
+            folders.check_safetensors(masks)
+        tensors = load_file(masks) if wanted else {}
     except SafetensorError:
         raise Refused(f"{masks.name} is not whole.", TOGETHER) from None
     return Plan.from_json(text, tensors)
@@ -39,6 +46,28 @@ def inside(folder: Path) -> Plan | None:
     """The plan that a folder's model has gone through."""
     file = folder / PLAN
     return read(file) if file.exists() else None
+
+
+def saved_in(folder: Path) -> tuple[str, dict[str, str]] | None:
+    """What a folder was saved with: the digest of its plan, and of each component's weights; None of older folders.
+
+    Raises:
+        Refused: it is something else.
+    """
+    found = json.loads((folder / PLAN).read_text("utf-8")).get("saved")
+    if found is None:
+        return None
+    try:
+        return str(found["plan"]), {str(name): str(digest) for name, digest in found["weights"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise Refused(f"{PLAN} does not say what was saved with it.", TOGETHER) from None
+
+
+def sign(folder: Path, plan: Plan, weights: Mapping[str, str]) -> None:
+    """Note in a folder's plan which weights were saved with it."""
+    body = json.loads((folder / PLAN).read_text("utf-8"))
+    body["saved"] = {"plan": plan.digest, "weights": dict(weights)}
+    (folder / PLAN).write_text(json.dumps(body, indent=1), "utf-8")
 
 
 def write(plan: Plan, file: Path) -> None:

@@ -4,6 +4,10 @@ The plan gives the shapes; the tensors come from the files, every key and shape 
 """
 
 import re
+from collections.abc import Iterable
+from contextlib import ExitStack
+from hashlib import sha256
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from pruning import files, folders, masks, outputs, planfile
+from pruning import blank, copies, files, folders, keys, masks, memory, outputs, planfile
 from pruning.accounting import written_as
-from pruning.blank import cut, module
 from pruning.copies import around, copied
 from pruning.errors import Refused
 from pruning.spread import kept_pattern
@@ -24,25 +27,28 @@ from pruning.units.catalog import find
 from pruning.values import path, told
 
 
-def read(folder: Path, dtype: torch.dtype | None) -> Any:
-    """A pipeline, or a bare model, from a folder.
+def read(folder: Path, dtype: torch.dtype | None, *, ours: bool = False) -> Any:
+    """A pipeline, or a bare model, from a folder. ``ours`` is one that comes with Prunescope, which is not looked over.
 
     Raises:
-        Refused: not such a folder, pickles, remote code, or tensors that do not fit the plan.
+        Refused: not such a folder, pickles, remote code, too large, tensors that do not fit configs and plan, or other
+            ones than were saved.
     """
     held = folders.examine(folder)
     plan = planfile.inside(folder)
-    how: dict[str, Any] = {"torch_dtype": dtype, "variant": held.variant, "use_safetensors": True,
-                           "local_files_only": True}
-    with folders.loading(folder):
-        how["torch_dtype"] = dtype = dtype or _stored(folder, held)
-        rebuilt = {root: _rebuilt(folder, held, root, plan, dtype) for root in _touched(plan)}
-        pipe = rebuilt[""] if "" in rebuilt else held.kind.from_pretrained(folder, **how, **rebuilt,
-                                                                           **dict.fromkeys(held.absent))
+    with folders.loading(folder), blank.seeded(0):  # building draws numbers, even where all of them are replaced
+        dtype = dtype or _stored(folder, held)
+        _check_memory(folder, held, dtype)
+        nets = {} if ours else blank.outlines(folder, held, plan)
+        parts = {name: _part(folder, held, name, dtype, nets.get(name), name in _touched(plan))
+                 for name, kind in held.components.items() if issubclass(kind, nn.Module)}
+        pipe = parts[""] if "" in parts else held.kind.from_pretrained(
+            folder, torch_dtype=dtype, local_files_only=True, **parts, **dict.fromkeys(held.absent))
     if not isinstance(pipe, nn.Module):
         pipe.set_progress_bar_config(disable=True)
     if plan:
         _check_zeros(pipe, plan)
+        _check_saved(folder, held, plan)
         with_plan(pipe, plan)
     return pipe
 
@@ -51,7 +57,70 @@ def _stored(folder: Path, held: folders.Contents) -> torch.dtype:
     """The type of the denoiser's tensors in the files; one type for all parts, or they cannot work together."""
     files = [name for root in (*DENOISERS, *held.components) for name in held.weights(root)]
     with safe_open(folder / files[0], "pt") as tensors:
-        return tensors.get_tensor(next(iter(tensors.keys()))).dtype
+        key = next(key for key, entry in held.headers[files[0]].items() if str(entry["dtype"]).startswith(("F", "BF")))
+        return tensors.get_tensor(key).dtype
+
+
+def _check_memory(folder: Path, held: folders.Contents, dtype: torch.dtype) -> None:
+    """Refuse what memory could not hold, before any of it is taken.
+
+    Raises:
+        Refused: the tensors in the files take more than 80 % of what is free.
+    """
+    numbers = sum(prod(entry["shape"]) for name in held.components for entry in held.tensors(name).values())
+    if (size := numbers * dtype.itemsize) > (limit := memory.available() * 4 // 5):
+        raise Refused(f"{folder.name} takes {size / 1e9:.4g} GB in {str(dtype).removeprefix('torch.')}, and the limit "
+                      f"here is {limit / 1e9:.4g} GB, 80 % of the free memory.",
+                      'Load it with weights="meta", which takes none, or on a machine with more free memory.')
+
+
+def _check_saved(folder: Path, held: folders.Contents, plan: Plan) -> None:
+    """Refuse a pruned model's folder whose weights are not those that were saved with its plan."""
+    saved = planfile.saved_in(folder)
+    if saved is None:
+        return
+    if saved[0] != plan.digest:
+        raise Refused(f"{folder} has another {planfile.PLAN} than it was saved with.", planfile.TOGETHER)
+    for name in held.components:
+        if name in saved[1] and digest([folder / file for file in held.weights(name)]) != saved[1][name]:
+            raise Refused(f"{folder} has other weights{f' in {name}' if name else ''} than were saved with its plan.",
+                          planfile.TOGETHER)
+
+
+def digest(files: Iterable[Path]) -> str:
+    """Sixteen hexadecimal digits that stand for every bit of the tensors in some files, however they are split."""
+    found, all_ = dict[str, Path](), sha256()
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            found |= dict.fromkeys(tensors.keys(), file)
+    with ExitStack() as stack:
+        opened = {file: stack.enter_context(safe_open(file, "pt")) for file in dict.fromkeys(found.values())}
+        for key in sorted(found):
+            tensor = opened[found[key]].get_tensor(key)
+            all_.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+            all_.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return all_.hexdigest()[:16]
+
+
+def _part(folder: Path, held: folders.Contents, name: str, dtype: torch.dtype, outline: nn.Module | None,
+          touched: bool) -> nn.Module:
+    """A network with its values: from its outline where a plan or a wrapper changed it, else as its library does."""
+    kind = held.components[name]
+    if outline is not None and (touched or keys.prefixed(held.tensors(name))):
+        state: dict[str, torch.Tensor] = {}
+        for file in held.weights(name):
+            state |= load_file(folder / file)
+        blank.fill(outline, kind, folder / name, state)
+        return nn.Module.to(outline, dtype).eval()  # diffusers' own warns of modules to keep in float32
+    own: dict[str, Any] = {"torch_dtype" if hasattr(kind, "load_config") else "dtype": dtype}
+    if variant := held.variant_of(name):
+        own["variant"] = variant
+    net, info = kind.from_pretrained(folder / name, use_safetensors=True, local_files_only=True,
+                                     output_loading_info=True, **own)
+    if missing := sorted(info["missing_keys"]):
+        raise Refused(f"{folder} does not load: in the files{f' of {name}' if name else ''}, {missing[0]} is missing.",
+                      folders.AGAIN)
+    return net
 
 
 def _touched(plan: Plan | None) -> list[str]:
@@ -59,28 +128,12 @@ def _touched(plan: Plan | None) -> list[str]:
     return sorted({step.recipe.component.split(".")[0] for step in plan.steps}) if plan else []
 
 
-def _rebuilt(folder: Path, held: folders.Contents, root: str, plan: Plan | None, dtype: torch.dtype | None) -> Any:
-    """A component that a plan changed: built dense, cut to shape by the plan, then filled, every key checked."""
-    if root not in held.components:
-        raise Refused(f"{folder} does not fit its plan: it has no component {root!r}.", planfile.TOGETHER)
-    net = module(held.components[root], folder / root)
-    cut(net, root, plan)
-    state: dict[str, torch.Tensor] = {}
-    for file in held.weights(root):
-        state |= load_file(folder / file)
-    wanted = net.state_dict()
-    prefix = "" if set(state) == set(wanted) else "text_model."  # transformers writes the text tower's older names
-    state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    wrong = sorted(set(state) ^ set(wanted)) or [k for k, t in wanted.items() if t.shape != state[k].shape]
-    if wrong:
-        raise Refused(f"{folder} does not fit its plan: {wrong[0]} is missing, unknown or of another shape.",
-                      planfile.TOGETHER)
-    net.load_state_dict(state, strict=True, assign=True)
-    return (nn.Module.to(net, dtype) if dtype else net).eval()  # diffusers' own warns of modules to keep in float32
+OWN = ("Prune with pruning.apply and train with pruning.recover, which keep plan and model together; or save its "
+       "state_dict yourself.")
 
 
-def _check_zeros(pipe: Any, plan: Plan) -> None:
-    """Refuse a folder whose weights are not zero where its plan says that they are."""
+def _check_zeros(pipe: Any, plan: Plan, remedy: str = planfile.TOGETHER) -> None:
+    """Refuse weights that are not zero where a plan says that they are."""
     cut = set()  # components that a later step made smaller
     for step in reversed(plan.steps):
         if step.decision.kind == "keep":
@@ -101,7 +154,7 @@ def _check_zeros(pipe: Any, plan: Plan) -> None:
             else:
                 fits = int((weight == 0).sum()) >= entry[2]
             if not fits:
-                raise Refused(f"{name} has weights where its plan says zero.", planfile.TOGETHER)
+                raise Refused(f"{name} has weights where its plan says zero.", remedy)
 
 
 def write(pipe: Any, folder: str | Path, force: bool = False) -> Path:
@@ -117,13 +170,22 @@ def write(pipe: Any, folder: str | Path, force: bool = False) -> Path:
                       "Save what apply gives without masked=True.")
     folder = outputs.empty(path("folder", folder), force)
     check_weights(pipe)
+    check_loads(pipe)
     with files.filling(folder, lambda there: outputs.empty(there, force), over=force) as part:
-        halved(pipe).save_pretrained(part, safe_serialization=True)
+        try:
+            halved(pipe).save_pretrained(part, safe_serialization=True)
+        except RuntimeError as error:
+            if "share memory" not in str(error):
+                raise
+            raise Refused("Some tensors of this model share memory, and a folder would not hold both.",
+                          "Give each its own first: layer.weight = nn.Parameter(layer.weight.clone()).") from error
         for config in part.glob("*/config.json"):  # float32, or plain from_pretrained mixes types and fails
             config.write_text(re.sub(r'"dtype": "\w+"', '"dtype": "float32"', config.read_text("utf-8")), "utf-8")
         plan = plan_of(pipe)
         if plan:
             planfile.write(plan, part / planfile.PLAN)
+            planfile.sign(part, plan, {name: digest((part / name).glob("*model*.safetensors"))
+                                        for name in parts_of(pipe)})
     return folder
 
 
@@ -137,8 +199,36 @@ def check_weights(pipe: Any) -> None:
     if not tensors or not hasattr(pipe, "save_pretrained"):
         raise Refused(f"There is nothing to save in {told(pipe)}.", "Give a pipeline or a model of diffusers.")
     if any(tensor.device.type == "meta" for tensor in tensors):
+        for found in (copies.moved(module) for part in parts_of(pipe).values() for module in part.modules()):
+            if found:
+                raise Refused("The weights of this model are moved by hooks, and some are not here.", found[1])
         raise Refused("This model has shapes and no weights, so there is nothing to save.",
                       'Load it with weights="trained" or weights="random".')
+
+
+def check_loads(pipe: Any) -> None:
+    """Refuse what ``load`` would refuse: every tensor has to be as config and plan build it, with the plan's zeros.
+
+    Raises:
+        Refused: a part is of another origin, quantized, has adapters, or was changed outside of its plan.
+    """
+    plan = plan_of(pipe)
+    for name, part in parts_of(pipe).items():
+        what = f"The {name}" if name else "This model"
+        if type(part).__module__.partition(".")[0] not in ("diffusers", "transformers"):
+            raise Refused(f"{what} is a {type(part).__name__}, which is not part of diffusers or transformers, and "
+                          "load runs no other code.", "Save it with its own library.")
+        for inner, module in part.named_modules():
+            if found := copies.altered(module, inner):
+                raise Refused(f"{f'{name}.{inner}'.strip('.') or what} {found[0]}", found[1])
+        with folders.loading(Path(type(part).__name__)):
+            net = blank.again(part)
+        blank.cut(net, name, plan)
+        if fault := next(keys.faults(net, keys.tensors_of(part)), ""):
+            raise Refused(f"{what} could not be loaded again: {fault.replace(' in its files', '')}, by its config"
+                          f"{' and its plan' if plan else ''}.", OWN)
+    if plan:
+        _check_zeros(pipe, plan, OWN)
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:

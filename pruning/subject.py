@@ -7,16 +7,16 @@ import hashlib
 import logging
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from pruning.copies import around, check, copied, unwrapped
+from pruning.copies import MARK, around, check, copied, unwrapped
 from pruning.costs import Example, side_of, tokens_of
 from pruning.errors import Refused
-from pruning.types import Plan
+from pruning.types import Plan, PlanStep
 from pruning.values import told
 
 log = logging.getLogger("prunescope")
@@ -218,11 +218,31 @@ def source_of(pipe: Any) -> str:
 
 
 def plan_of(pipe: Any) -> Plan | None:
-    """The plan that a pipeline has gone through."""
-    return getattr(unwrapped(pipe), "prunescope_plan", None)
+    """The plan that a pipeline has gone through.
+
+    A plan goes with the networks that it changed: with one that is replaced, and along with one that is handed on.
+    """
+    pipe = unwrapped(pipe)
+    own = vars(pipe).get(MARK) if hasattr(pipe, "__dict__") else None
+    marks = {path: vars(net)[MARK] for path in components(pipe) if MARK in vars(net := module_at(pipe, path))}
+    found = {path: tuple(_renamed(step, path) for step in plan.steps) for path, plan in marks.items()}
+    steps = tuple(step for step in own.steps if step in found.get(step.recipe.component, ())) if own else ()
+    if any(tuple(step for step in steps if step.recipe.component == path) != all_ for path, all_ in found.items()):
+        steps = sum(found.values(), ())  # networks of several pipelines: one after the other
+    return own if own and steps == own.steps else Plan(steps) if steps else None
+
+
+def _renamed(step: PlanStep, component: str) -> PlanStep:
+    """A step as one of the component that a network is now."""
+    same = step.recipe.component == component
+    return step if same else replace(step, recipe=replace(step.recipe, component=component))
 
 
 def with_plan(pipe: Any, plan: Plan) -> Any:
-    """Note on a new pipeline which plan it has gone through."""
-    object.__setattr__(pipe, "prunescope_plan", plan)
+    """Note on a new pipeline, and on the networks that it changed, which plan it has gone through."""
+    object.__setattr__(pipe, MARK, plan)
+    if not isinstance(pipe, nn.Module):
+        for path in {step.recipe.component for step in plan.steps}:
+            own = Plan(tuple(step for step in plan.steps if step.recipe.component == path))
+            object.__setattr__(module_at(pipe, path), MARK, own)
     return pipe

@@ -213,9 +213,9 @@ def score(args: argparse.Namespace) -> Result:
     scores = _watched(planning.scoring(pipe, recipe))
     layers = [{"name": site.name, "kind": site.kind, "units": site.units,
                "quantiles": list(preview.quantiles(scores, site, 5)),
-               "by_timestep": scores.profiles[site.name].tolist() if site.name in scores.profiles else None}
-              for site in scores.catalog]
-    return {"model": args.model, "method": recipe.method, "layers": layers,
+               "by_timestep": scores.profiles[site.name].tolist() if site.name in scores.profiles else None,
+               "repeatability": scores.repeats.get(site.name)} for site in scores.catalog]
+    return {"model": args.model, "method": recipe.method, "repeatability": scores.repeatability, "layers": layers,
             "timesteps": asdict(scores.curve) if scores.curve else None}
 
 

@@ -31,7 +31,14 @@ from pruning.work import Looked
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 HALF = 1024.0  # a float16 network's error is taken so many times, or small gradients are 0: 16 % of those of emoji-sd
-Norms = Mapping[str, Tensor]  # module -> (buckets, inputs)
+
+
+
+class Norms(dict[str, Tensor]):
+    """Of each module (buckets, inputs); ``halves`` has the same by either half of the samples, None of one sample."""
+
+    halves: "tuple[Norms, Norms] | None" = None
+
 
 _norms, _gradients = Kept(GB // 4), Kept(0)  # of gradients the newest alone: they are as large as the network
 
@@ -84,19 +91,12 @@ def input_norms(subject: Subject, calibration: Calibration | None, buckets: int)
     found = _norms.look(key)
     if found is None:
         found = yield from _looking(subject, calibration, buckets)
-        _norms.get_or(key, lambda: (found, sum(norm.nbytes for norms in found for norm in norms.values())))
-    return found[0]
+        each = [found, *(found.halves or ())]
+        _norms.get_or(key, lambda: (found, sum(norm.nbytes for norms in each for norm in norms.values())))
+    return found
 
 
-def halved_norms(subject: Subject, calibration: Calibration | None, buckets: int) -> tuple[Norms, Norms] | None:
-    """The same of each half of the samples; None where nothing was looked at yet, or one sample alone."""
-    calibration = samples.settled(subject, calibration)
-    found = _norms.look((samples.mark(subject, calibration), buckets))
-    return found[1:] if found and len(found) == 3 else None
-
-
-def _looking(subject: Subject, calibration: Calibration, buckets: int) -> Generator[Looked, None, tuple[Norms, ...]]:
-    """The norms over all samples and, where there are several, over each half of them."""
+def _looking(subject: Subject, calibration: Calibration, buckets: int) -> Generator[Looked, None, Norms]:
     shown = yield from samples.making(subject, calibration)
     half = first_half(shown, calibration)
     parts = 2 if half else 1
@@ -116,10 +116,12 @@ def _looking(subject: Subject, calibration: Calibration, buckets: int) -> Genera
         yield Looked(done + 1, len(shown), "looking at inputs")
 
     def norms(part: slice) -> Norms:
-        return {name: means(sums[part].sum(0), counts[part].sum(0)).sqrt().float()
-                for name, (sums, counts) in squares.items()}
+        return Norms((name, means(sums[part].sum(0), counts[part].sum(0)).sqrt().float())
+                     for name, (sums, counts) in squares.items())
 
-    return tuple(norms(part) for part in [slice(parts)] + [slice(0, 1), slice(1, 2)] * bool(half))
+    found = norms(slice(parts))
+    found.halves = (norms(slice(0, 1)), norms(slice(1, 2))) if half else None
+    return found
 
 
 @contextmanager

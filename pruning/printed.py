@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pruning.flags import KINDS
+from pruning.repeats import said as repeated
 
 Result = dict[str, Any]
 
@@ -39,16 +40,20 @@ def inspected(result: Result) -> str:
 
 
 def scored(result: Result) -> str:
-    """Every layer's scores at five ranks, and what they come to from little noise to much, against the largest."""
+    """Every layer's scores at three ranks, what they come to from little noise to much, against the largest, and how
+    far they repeat.
+    """
     rows = []
     for layer in result["layers"]:
         profile = layer["by_timestep"] or []
         top = max(profile, default=0) or 1
         rows.append((layer["name"], layer["units"], *(f"{value:.3g}" for value in (
             layer["quantiles"][0], layer["quantiles"][len(layer["quantiles"]) // 2], layer["quantiles"][-1])),
-            " ".join(f"{value / top:.0%}" for value in profile)))
-    found = table(("layer", "units", "lowest", "middle", "highest", "low to high noise"), rows)
-    return f"{found}\n\n{listened(result['timesteps'])}" if result["timesteps"] else found
+            " ".join(f"{value / top:.0%}" for value in profile),
+            "" if layer["repeatability"] is None else f"{layer['repeatability']:.2f}"))
+    found = [table(("layer", "units", "lowest", "middle", "highest", "low to high noise", "halves agree"), rows)]
+    return "\n\n".join([*found, *filter(None, (repeated(result["repeatability"]), result["timesteps"] and listened(
+        result["timesteps"])))])
 
 
 def listened(heard: Mapping[str, Any]) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from statistics import median
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pruning.errors import Refused
+from pruning.repeats import spearman
 from pruning.subject import Subject, stamp
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
@@ -44,12 +46,15 @@ class SiteScores:
     ``values`` are (units,) for larger units. For weights they are (*rows, inputs), all of the site or a piece of it,
     from output channel ``start`` on; the pieces of a site follow each other. ``profile`` is what the site's scores
     come to in each timestep bucket, (buckets,), the bucket with the least noise first, where the method knows it.
+    ``halves`` works out what either half of the samples gives the same units, or some of many weights, (n,) each; it
+    stands beside the first piece, of a method that sees data.
     """
 
     site: Site
     values: Tensor
     start: int = 0
     profile: Tensor | None = None
+    halves: Callable[[], tuple[Tensor, Tensor]] | None = None
 
 
 def keys(values: Tensor) -> Tensor:
@@ -140,6 +145,7 @@ class Scores:
     calibration: Any = None
     profiles: Mapping[str, Tensor] = field(default_factory=dict)  # site -> (buckets,), where the method knows it
     curve: Curve | None = None  # the loss at single timesteps, of a method that listens to some
+    repeats: Mapping[str, float] = field(default_factory=dict)  # site -> Spearman's correlation of both halves' scores
     stamp: tuple = ()  # of the network's tensors when they were scored
     _known: dict[Any, Any] = field(default_factory=dict)
 
@@ -148,6 +154,14 @@ class Scores:
         """The memory that sketches and values take, with the sums that are made of sketches."""
         return sum(t.numel() * t.element_size() for t in (*(s.counts for s in self.sketches.values()),
                                                           *self.values.values())) * 2
+
+    @property
+    def repeatability(self) -> float | None:
+        """The rank correlation, -1 to 1, between scores by one half of the samples and by the other: the median of the
+        sites. All samples together repeat better than either half. None for methods that see no data, for one sample,
+        and where memory has no room for gradients twice.
+        """
+        return median(self.repeats.values()) if self.repeats else None
 
     def stream(self, names: Iterable[str]) -> Iterator[SiteScores]:
         """The scores of some sites again, piece by piece."""
@@ -187,7 +201,7 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
     """
     check_weights(subject.net, seen={site.tensor for site in catalog if site.kind in WEIGHTS}
                   if getattr(criterion, "reads", "") == "weights" else set())
-    sketches, values, profiles, curve = {}, {}, {}, None
+    sketches, values, profiles, repeats, curve = {}, {}, {}, {}, None
     for name, events in groupby(criterion(subject, catalog, calibration), _whose):
         if name is None:
             for event in events:
@@ -204,11 +218,14 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
                 values[name] = scored.values
             if scored.profile is not None:
                 profiles[name] = scored.profile
+            if scored.halves is not None and (agreed := spearman(*scored.halves())) is not None:
+                repeats[name] = agreed
         if name not in values:
             sketches[name] = Sketch.trimmed(counts)
         check_finite(subject.net, catalog.sites[name], values.get(name), sketches.get(name))
         yield Looked(len(sketches) + len(values), len(catalog.sites), "scoring")
-    return Scores(subject, catalog, criterion, sketches, values, calibration, profiles, curve, stamp(subject.net))
+    return Scores(subject, catalog, criterion, sketches, values, calibration, profiles, curve, repeats,
+                  stamp(subject.net))
 
 
 def check_weights(net: nn.Module, seen: Collection[str] = ()) -> None:

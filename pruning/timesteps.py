@@ -4,7 +4,8 @@ One batch of clean samples and one noise stand for all of them, as in Diff-Pruni
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from pruning import samples
 from pruning.call import Call, generator, levels, normal
 from pruning.kept import GB, Kept
-from pruning.observe import Gradients, blank, differentiating, error, resting, scale_of
+from pruning.observe import Gradients, blank, differentiating, error, resting, room_for, scale_of
 from pruning.subject import Subject
 from pruning.types import Calibration
 from pruning.work import Looked, drained
@@ -41,25 +42,38 @@ def counting(losses: Sequence[float], threshold: float, gate: str) -> tuple[bool
     return tuple(i < end for i in range(len(losses)))
 
 
-At = Callable[[int], Iterator[tuple[Call, float]]]  # a timestep -> calls, each with the share of the batch that it is
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A call of some of a batch: which share of the batch it is, and of which half of the samples, 0 or 1."""
+
+    call: Call
+    share: float
+    half: int
+
+
+At = Callable[[int], Iterator[Part]]  # a timestep -> the whole batch at it
 
 
 def _batch(subject: Subject, calibration: Calibration) -> Generator[Looked, None, At]:
     """One batch of clean samples and one noise, the same at every timestep; or one of random inputs."""
     net = subject.net
     if calibration.source == "noise":
-        def random(step: int) -> Iterator[tuple[Call, float]]:
+        def random(step: int) -> Iterator[Part]:
             made = drained(normal(subject, replace(calibration, timesteps=(step,))))
-            return ((call, 1 / len(made)) for call in made)
+            return (Part(call, 1 / len(made), i % 2) for i, call in enumerate(made))
 
         return random
     shown = yield from samples.batch(subject, calibration, empty=calibration.guidance > 1)
     noise = torch.randn(shown.clean.shape, generator=generator("calibration", calibration.seed))
 
-    def noisy(step: int) -> Iterator[tuple[Call, float]]:
-        for rows in torch.arange(len(noise)).split(AT_ONCE):
-            at = torch.full((len(rows),), step)
-            yield shown.at(net, rows.tolist(), at, noise[rows]), len(rows) / len(noise)
+    count = len(noise) // (2 if calibration.guidance > 1 else 1)
+    halves = torch.arange(len(noise)) % count >= (count + 1) // 2
+
+    def noisy(step: int) -> Iterator[Part]:
+        for half, own in enumerate((~halves, halves)):
+            for rows in filter(len, own.nonzero()[:, 0].split(AT_ONCE)):
+                at = torch.full((len(rows),), step)
+                yield Part(shown.at(net, rows.tolist(), at, noise[rows]), len(rows) / len(noise), half)
 
     return noisy
 
@@ -82,7 +96,7 @@ def losses(subject: Subject, calibration: Calibration, every: int) -> Generator[
         steps, taken = chosen(subject, calibration, every), list[float]()
         for step in steps:
             with torch.no_grad(), resting(subject.net):
-                taken.append(sum(share * float(error(subject.net, call)) for call, share in at(step)))
+                taken.append(sum(part.share * float(error(subject.net, part.call)) for part in at(step)))
             yield Looked(len(taken), len(steps), "listening to single timesteps")
         found = _losses.get_or((samples.mark(subject, calibration), every), lambda: (tuple(taken), 64 * len(taken)))
     return found
@@ -104,24 +118,34 @@ def _summing(subject: Subject, calibration: Calibration, steps: Sequence[int],
              counts: Sequence[bool]) -> Generator[Looked, None, Gradients]:
     at = yield from _batch(subject, calibration)
     tensors = {name: p for name, p in subject.net.named_parameters() if p.is_floating_point()}
-    total, times = blank(tensors), scale_of(tensors)
+    twice = calibration.samples > 1 and room_for(2, tensors)
+    total, first, times = blank(tensors), blank(tensors) if twice else None, scale_of(tensors)
     effects = torch.zeros(len(steps), len(tensors), dtype=torch.float64)
-    places, done = {name: i for i, name in enumerate(tensors)}, 0
+    places, done, share = {name: i for i, name in enumerate(tensors)}, 0, 0.0
     for row, step in enumerate(steps):
         if not counts[row]:
             continue
 
-        def take(name: str, weight: Tensor, gradient: Tensor, row: int = row) -> None:
+        def take(name: str, weight: Tensor, gradient: Tensor, row: int = row, half: int = 0) -> None:
             gradient.div_(times)
             total[name].add_(gradient)
+            if first is not None and not half:
+                first[name].add_(gradient)
             effects[row, places[name]] += float((weight * gradient).abs().sum())
 
-        for call, share in at(step):
-            with differentiating(subject.net, tensors, take):
-                (error(subject.net, call) * (share * times)).backward()
+        parts = list(at(step))
+        for part in parts:
+            with differentiating(subject.net, tensors, partial(take, half=part.half)):
+                (error(subject.net, part.call) * (part.share * times)).backward()
+        share = sum(part.share for part in parts if not part.half)
         done += 1
         yield Looked(done, sum(counts), "looking at gradients")
-    return Gradients(total, effects, tuple(step / levels(subject) for step in steps))
+    noise = tuple(step / levels(subject) for step in steps)
+    if first is None or not 0 < share < 1:
+        return Gradients(total, effects, noise)
+    for tensor in first.values():
+        tensor.div_(share)
+    return Gradients(total, effects, noise, first, share)
 
 
 def forget() -> None:

@@ -84,7 +84,7 @@ def norms(monkeypatch):
     def say(**by_module):
         def input_norms(looked_at, calibration, buckets):
             yield from ()
-            return {name: torch.tensor(norm) for name, norm in by_module.items()}
+            return observe.Norms((name, torch.tensor(norm)) for name, norm in by_module.items())
 
         monkeypatch.setattr(wandas, "input_norms", input_norms)
         monkeypatch.setattr(activations, "input_norms", input_norms)

@@ -10,6 +10,7 @@ from torch import nn
 import pruning
 from pruning import masks, planning
 from pruning.criteria.wanda import Wanda
+from pruning.observe import Norms
 from pruning.overlap import Overlap, overlapping, removed
 from pruning.scores import collecting
 from pruning.spread import decide
@@ -69,7 +70,7 @@ def small(monkeypatch):
 
     def input_norms(looked_at, calibration, buckets):
         yield from ()
-        return {"0": torch.tensor([[10.0, 1.0, 1.0, 1.0]]), "1": torch.tensor([[1.0, 1.0]])}
+        return Norms({"0": torch.tensor([[10.0, 1.0, 1.0, 1.0]]), "1": torch.tensor([[1.0, 1.0]])})
 
     monkeypatch.setattr("pruning.criteria.wanda.input_norms", input_norms)
     looked_at = subject(net)

@@ -14,7 +14,19 @@ from typing import Any, TypeVar
 import torch
 
 import pruning
-from pruning import canvas, memory, models, planning, preview, samples, sensitivity, spread, surgery, timesteps
+from pruning import (
+    canvas,
+    memory,
+    models,
+    planning,
+    preview,
+    repeats,
+    samples,
+    sensitivity,
+    spread,
+    surgery,
+    timesteps,
+)
 from pruning.clock import threads
 from pruning.criteria import METHODS
 from pruning.errors import Refused
@@ -267,7 +279,7 @@ def outlook(wanted: Recipe) -> Outlook:
         note = "The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself."
     elif abs(totals.units - wanted.ratio) > 0.005:
         note = "Units are whole, so layers snap to the steps that they have: Masks says where."
-    notes = [text for text in (note, multiples(scored, exact, totals)) if text]
+    notes = [text for text in (note, multiples(scored, exact, totals), repeats.said(scored.repeatability)) if text]
     return Outlook(totals, rows, tuple(notes), preview.unsure(scored, exact))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -34,15 +35,22 @@ class Activation:
         """Look at inputs, then score site by site."""
         norms = yield from input_norms(subject, calibration, self.buckets)
         for site in catalog:
+            halves = norms.halves and partial(self.halves, site, norms.halves)
             if site.kind not in WEIGHTS:
                 passed = handed_on(site, norms)
-                yield SiteScores(site, combined(passed, self.over), profile=passed.mean(1))
+                yield SiteScores(site, combined(passed, self.over), profile=passed.mean(1), halves=halves)
                 continue
             by_bucket, layer = norms[site.module], subject.net.get_submodule(site.module)
             norm = combined(by_bucket, self.over)
             for start, piece in site.pieces(subject.net.get_parameter(site.tensor).detach()):
                 yield SiteScores(site, met(norm, layer, start, piece).expand(piece.shape), start,
-                                 None if start else by_bucket.mean(1))
+                                 None if start else by_bucket.mean(1), None if start else halves)
+
+    def halves(self, site: Site, norms: tuple[Norms, Norms]) -> tuple[Tensor, Tensor]:
+        """The scores by either half of the samples: of units, or of a layer's inputs, which its weights share."""
+        one, other = (combined(norm[site.module] if site.kind in WEIGHTS else handed_on(site, norm), self.over)
+                      for norm in norms)
+        return one, other
 
 
 def handed_on(site: Site, norms: Norms) -> Tensor:

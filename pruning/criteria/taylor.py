@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from pruning.criteria import METHODS
 from pruning.observe import LAYERS, Gradients, gradients
 from pruning.registry import knob
+from pruning.repeats import places
 from pruning.scores import SiteScores
 from pruning.subject import Subject
 from pruning.types import Calibration
@@ -41,29 +43,52 @@ class Taylor:
         """Look at gradients, then score site by site."""
         slopes = yield from gradients(subject, calibration)
         if self.cancel and not any(site.kind in WEIGHTS for site in catalog):
-            for site in catalog:
-                effects = layerwise(subject, site, slopes, lambda effect: effect.sum(1).abs())
-                yield SiteScores(site, relative(effects), profile=slopes.profile(site, self.buckets))
+            yield from grouped(subject, catalog, slopes, cancelled, self.buckets)
             return
         yield from weighed(subject, catalog, slopes, lambda weight, slope: (weight * slope).abs(), self.buckets)
+
+
+def cancelled(subject: Subject, site: Site, taken: Gradients) -> Tensor:
+    """What a unit's weights come to in each layer, added up with their signs; the mean over layers, relative."""
+    return relative(layerwise(subject, site, taken, lambda effect: effect.sum(1).abs()))
+
+
+def grouped(subject: Subject, catalog: Catalog, taken: Gradients, score: Callable[[Subject, Site, Gradients], Tensor],
+            buckets: int) -> Iterator[SiteScores]:
+    """Scores of larger units, (units,) each, by all samples and by either half."""
+    for site in catalog:
+        yield SiteScores(site, score(subject, site, taken), profile=taken.profile(site, buckets),
+                         halves=halved(taken, partial(score, subject, site)))
+
+
+def halved(taken: Gradients, score: Callable[[Gradients], Tensor]) -> Callable[[], tuple[Tensor, Tensor]] | None:
+    """Scores by either half of the samples, worked out where they are asked for; None where halves were not taken."""
+    return (halves := taken.halves) and (lambda: (score(halves[0]), score(halves[1])))
 
 
 def weighed(subject: Subject, catalog: Catalog, taken: Gradients, effect: Callable[[Tensor, Tensor], Tensor],
             buckets: int, times: float = 1.0) -> Iterator[SiteScores]:
     """Scores of all sites: ``times`` what ``effect`` makes of weights, float32, and what was taken of gradients."""
 
-    def whole(name: str) -> Tensor:
-        return times * effect(subject.net.get_parameter(name).detach().float().cpu(), taken.mean[name])
+    def larger(site: Site, taken: Gradients) -> Tensor:
+        return site.mean(lambda name: times * effect(subject.net.get_parameter(name).detach().float().cpu(),
+                                                     taken.mean[name]))
+
+    def some(site: Site, taken: Gradients) -> Tensor:
+        weight = subject.net.get_parameter(site.tensor).detach()
+        where = places(weight.shape)
+        return effect(weight[where].float().cpu(), taken.mean[site.tensor][where])
 
     for site in catalog:
         profile = times * taken.profile(site, buckets)
         if site.kind not in WEIGHTS:
-            yield SiteScores(site, site.mean(whole), profile=profile)
+            yield SiteScores(site, larger(site, taken), profile=profile, halves=halved(taken, partial(larger, site)))
             continue
         weight = subject.net.get_parameter(site.tensor).detach()
         for (start, piece), (_, mean) in zip(site.pieces(weight), site.pieces(taken.mean[site.tensor]), strict=True):
+            first = not start
             yield SiteScores(site, times * effect(piece.float(), mean.to(piece.device)), start,
-                             None if start else profile)
+                             profile if first else None, halved(taken, partial(some, site)) if first else None)
 
 
 def effects(subject: Subject, taken: Gradients) -> Callable[[str], Tensor]:

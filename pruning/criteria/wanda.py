@@ -1,18 +1,21 @@
 """Wanda: weights matter as much as what they pass on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
 
 from pruning.criteria import METHODS
-from pruning.observe import by_input, combined, input_norms, met
+from pruning.observe import Norms, by_input, combined, input_norms, met
 from pruning.registry import knob
+from pruning.repeats import places
 from pruning.scores import SiteScores
 from pruning.subject import Subject
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
+from pruning.units.site import Site
 from pruning.work import Looked
 
 
@@ -47,4 +50,16 @@ class Wanda:
                 sizes += by_input(size, layer, start).cpu()
                 last = start + len(piece) == len(weight)
                 yield SiteScores(site, size * met(norm, layer, start, piece), start,
-                                 by_bucket @ sizes / site.units if last else None)
+                                 by_bucket @ sizes / site.units if last else None,
+                                 None if start else self.halves(site, weight, layer, norms.halves))
+
+    def halves(self, site: Site, weight: Tensor, layer: nn.Module, norms: tuple[Norms, Norms] | None
+               ) -> Callable[[], tuple[Tensor, Tensor]] | None:
+        """The scores of some weights by the norms of either half of the samples."""
+        def score(norm: Tensor) -> Tensor:
+            rows = site.rows(weight)
+            where = places(rows.shape)
+            return (rows[where].float().abs() * met(combined(norm, self.over), layer, 0, rows).expand(
+                rows.shape)[where]).cpu()
+
+        return norms and (lambda: (score(norms[0][site.module]), score(norms[1][site.module])))

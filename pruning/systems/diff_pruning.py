@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pruning import timesteps
 from pruning.call import blank, levels
 from pruning.criteria import METHODS
-from pruning.criteria.taylor import effects, layerwise, relative
+from pruning.criteria.taylor import effects, grouped, layerwise, relative
 from pruning.errors import Refused
 from pruning.observe import LAYERS, Gradients, ready
 from pruning.registry import knob
@@ -73,9 +73,8 @@ class DiffPruning:
         curve = self.curve(subject, settled, losses)
         yield curve
         taken = yield from timesteps.summed(subject, settled, curve.steps, curve.counts)
-        score = diffusers if self.variant == "diffusers" else ddpm_exp
-        for site in catalog:
-            yield SiteScores(site, score(subject, site, taken), profile=taken.profile(site, self.buckets))
+        yield from grouped(subject, catalog, taken, diffusers if self.variant == "diffusers" else ddpm_exp,
+                           self.buckets)
 
 
 def diffusers(subject: Subject, site: Site, taken: Gradients) -> Tensor:

@@ -7,7 +7,7 @@ everything that they come from, so that other ratios, and other methods, look no
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,7 +26,7 @@ from pruning.errors import Refused
 from pruning.kept import GB, Kept
 from pruning.subject import Subject
 from pruning.types import Calibration
-from pruning.units.site import Site
+from pruning.units.site import Member, Site
 from pruning.work import Looked
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -315,6 +315,58 @@ def projected(net: nn.Module, call: Call, draw: torch.Generator) -> Tensor:
 def signs(shape: torch.Size, draw: torch.Generator) -> Tensor:
     """Random signs, 1 or -1 with the same chance, float32 on the CPU."""
     return torch.randint(2, shape, generator=draw).float().mul_(2).sub_(1)
+
+
+@dataclass(frozen=True, eq=False)
+class UnitEffects:
+    """Of each call, weight times gradient added up over all that a larger unit owns: site -> (calls, units) float32.
+
+    ``half`` are the places of the calls of the first half of the samples, empty where there is one sample.
+    """
+
+    sums: Mapping[str, Tensor]
+    levels: tuple[float, ...]
+    half: frozenset[int]
+
+    def profile(self, each: Tensor, buckets: int) -> Tensor:
+        """The mean over units, (buckets,), of what is given of each call, (calls, units)."""
+        places = torch.tensor([bucket(level, buckets) for level in self.levels])
+        sums = torch.zeros(buckets).index_add_(0, places, each.mean(1))
+        return means(sums, places.bincount(minlength=buckets))
+
+    def halved(self, each: Tensor) -> tuple[Tensor, Tensor]:
+        """The means over either half of the samples, (units,) each, of what is given of each call."""
+        own = torch.tensor([place in self.half for place in range(len(each))])
+        return each[own].mean(0), each[~own].mean(0)
+
+
+def unit_effects(subject: Subject, sites: Iterable[Site], calibration: Calibration | None
+                 ) -> Generator[Looked, None, UnitEffects]:
+    """What each call's loss would lose with each larger unit, to first order, signs kept.
+
+    Raises:
+        Refused: the component has no right answer.
+    """
+    calibration = ready(subject, calibration)
+    shown = yield from samples.making(subject, calibration)
+    owners = dict[str, list[tuple[Site, Member]]]()
+    sums = {site.name: torch.zeros(len(shown), site.units) for site in sites}
+    for site in sites:
+        for member in site.members:
+            owners.setdefault(member.tensor, []).append((site, member))
+    tensors = {name: p for name, p in subject.net.named_parameters() if name in owners}
+    times = scale_of(tensors)
+    for done, call in enumerate(shown):
+
+        def take(name: str, weight: Tensor, gradient: Tensor, done: int = done) -> None:
+            effect = weight * gradient.div_(times)
+            for site, member in owners[name]:
+                sums[site.name][done] += member.of(effect, site.units).sum(1)
+
+        with differentiating(subject.net, tensors, take):
+            (error(subject.net, call) * times).backward()
+        yield Looked(done + 1, len(shown), "looking at gradients")
+    return UnitEffects(sums, tuple(call.level for call in shown), frozenset(first_half(shown, calibration)))
 
 
 def scale_of(tensors: Mapping[str, Tensor]) -> float:

@@ -192,6 +192,60 @@ def test_a_larger_unit_has_the_mean_over_what_it_owns(tiny):
     assert torch.allclose(values[f"{block}#channels"], sum(owned) / (weights / 32), rtol=1e-3)
 
 
+def effects_by_call(net, names):
+    """Of each call, weight times gradient of some parameters."""
+    return [{name: net.get_parameter(name).detach() * call[name] for name in names} for call in gradients_of(net)]
+
+
+BLOCK = "mid_block.resnets.0"
+OWNED = [f"{BLOCK}.{part}" for part in ("conv1.weight", "conv1.bias", "norm2.weight", "norm2.bias",
+                                        "time_emb_proj.weight", "time_emb_proj.bias", "conv2.weight")]
+
+
+@pytest.mark.parametrize("variant", ["molchanov-2019", "molchanov-2017"])
+@pytest.mark.parametrize("cancel", [False, True])
+def test_the_papers_own_scores_of_a_channel(tiny, variant, cancel):
+    """Squares or sizes are taken in each sample, of single weights or of what a channel's weights come to together."""
+    values, profiles = scored(tiny.unet, "taylor", "channel", variant=variant, cancel=cancel, buckets=2)
+    size = torch.square if variant == "molchanov-2019" else torch.abs
+    calls = []
+    for effects in effects_by_call(tiny.unet, OWNED):
+        rows = torch.cat([(effect.movedim(1, 0) if "conv2" in name else effect).reshape(32, -1)
+                          for name, effect in effects.items()], 1)  # (channels, weights of one)
+        calls.append(size(rows.sum(1)) if cancel else size(rows).mean(1))
+    assert torch.allclose(values[f"{BLOCK}#channels"], (calls[0] + calls[1]) / 2, rtol=1e-3)
+    if cancel:
+        assert torch.allclose(profiles[f"{BLOCK}#channels"], torch.stack(calls).mean(1), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("variant", "size"), [("molchanov-2019", torch.square), ("molchanov-2017", torch.abs)])
+def test_the_papers_own_scores_of_weights_do_not_cancel_over_samples(tiny, variant, size):
+    values, profiles = scored(tiny.unet, "taylor", variant=variant, buckets=2)
+    one, two = (size(effects["conv_in.weight"]) for effects in effects_by_call(tiny.unet, ["conv_in.weight"]))
+    assert torch.allclose(values["conv_in"], ((one + two) / 2).movedim(1, -1), rtol=1e-3)
+    assert torch.allclose(profiles["conv_in"], torch.stack([one.mean(), two.mean()]), rtol=1e-3)
+    if variant == "molchanov-2019":
+        fisher = scored(tiny.unet, "fisher")[0]["conv_in"]
+        assert torch.allclose(values["conv_in"], 2 * fisher, rtol=1e-3)  # of single weights the same, but for the half
+
+
+def test_scores_added_up_by_sample_say_how_far_they_repeat(tiny):
+    options = {"variant": "molchanov-2019", "cancel": True, "units": "channel"}
+    many, one = (pruning.score(tiny.unet, "taylor", calibration=replace(NOISE, samples=count), **options)
+                 for count in (4, 1))
+    assert set(many.repeats) == set(many.catalog.sites)
+    assert one.repeatability is None
+
+
+def test_scores_added_up_by_sample_leave_the_network_as_it_was(tiny):
+    looked_at = subject(tiny.unet)
+    work = METHODS["taylor"](variant="molchanov-2017", cancel=True)(
+        looked_at, catalog(tiny.unet, "channel", looked_at.example), NOISE)
+    assert next(event.done for event in work if event.what == "looking at gradients") == 1
+    work.close()
+    assert all(p.grad is None and p.requires_grad for p in tiny.unet.parameters())
+
+
 # Gauss-Newton.
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pruning.criteria import METHODS
-from pruning.observe import LAYERS, Gradients, gradients
+from pruning.observe import LAYERS, Gradients, gradients, unit_effects
 from pruning.registry import knob
 from pruning.repeats import places
 from pruning.scores import SiteScores
@@ -18,6 +18,12 @@ from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
 from pruning.work import Looked
+
+HOWS = {"mean": "mean", "molchanov-2019": "square", "molchanov-2017": "size"}
+VARIANTS = tuple(HOWS)
+EFFECTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": lambda weight, slope: (weight * slope).abs(), "size": lambda weight, size: weight.abs() * size,
+    "square": lambda weight, square: weight.square() * square}
 
 
 @METHODS.add("taylor")
@@ -28,6 +34,14 @@ class Taylor:
     It is the size of weight times mean gradient over all samples. Of a larger unit, every weight counts on its own, as
     in Diff-Pruning: what one would add and another take away does not cancel. It may, in the baseline that
     Diff-Pruning is compared with.
+
+    The papers that the estimate comes from take the mean over samples last, so that what one sample asks for and
+    another forbids does not cancel: of squares (arXiv:1906.10771), or of sizes (arXiv:1611.06440, by feature maps: what
+    a map times its gradient comes to over all places is what the weights that make it come to). With ``cancel`` a
+    unit's effects are added up with their signs first, the one paper's score of a filter as a group and the other's of
+    a feature map; without, each weight counts on its own, which the first paper has as well. A unit's effects are of
+    all that it owns here, in the layers that read it, too, and no layer is normalised by its own norm, as the second
+    paper does to rank layers together.
     """
 
     paper: ClassVar = "arXiv:1906.10771"
@@ -37,15 +51,32 @@ class Taylor:
                         step=1)
     cancel: bool = knob(False, "of a larger unit: what its weights in a layer add and take away cancels, as in the "
                         "Taylor baseline of Diff-Pruning")
+    variant: str = knob("mean", "how samples become one: their mean gradient, as in Diff-Pruning; or the mean "
+                        "over samples of squared effects (Molchanov, 2019), or of their sizes (Molchanov, 2017)",
+                        choices=VARIANTS)
 
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None
                  ) -> Iterator[Looked | SiteScores]:
         """Look at gradients, then score site by site."""
-        slopes = yield from gradients(subject, calibration)
-        if self.cancel and not any(site.kind in WEIGHTS for site in catalog):
-            yield from grouped(subject, catalog, slopes, cancelled, self.buckets)
+        how = HOWS[self.variant]
+        together = self.cancel and not any(site.kind in WEIGHTS for site in catalog)
+        if together and how != "mean":
+            yield from self.by_sample(subject, catalog, calibration, how)
             return
-        yield from weighed(subject, catalog, slopes, lambda weight, slope: (weight * slope).abs(), self.buckets)
+        taken = yield from gradients(subject, calibration, how)
+        if together:
+            yield from grouped(subject, catalog, taken, cancelled, self.buckets)
+            return
+        yield from weighed(subject, catalog, taken, EFFECTS[how], self.buckets)
+
+    def by_sample(self, subject: Subject, catalog: Catalog, calibration: Calibration | None, how: str
+                  ) -> Iterator[Looked | SiteScores]:
+        """Scores of larger units whose effects are added up in each sample, before they are squared."""
+        found = yield from unit_effects(subject, catalog, calibration)
+        for site in catalog:
+            each = found.sums[site.name].square() if how == "square" else found.sums[site.name].abs()
+            yield SiteScores(site, each.mean(0), profile=found.profile(each, self.buckets),
+                             halves=partial(found.halved, each) if found.half else None)
 
 
 def cancelled(subject: Subject, site: Site, taken: Gradients) -> Tensor:

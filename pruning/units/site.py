@@ -34,6 +34,11 @@ class Member:
         """The indices along the axis that some units own, (units * size,)."""
         return (self.offset + units[:, None] * self.size + torch.arange(self.size)).flatten()
 
+    def of(self, values: Tensor, units: int) -> Tensor:
+        """What each of so many units owns of the tensor's values, (units, values of one unit)."""
+        span = values.movedim(self.axis, 0)[self.offset : self.offset + units * self.size]
+        return span.reshape(units, -1)
+
 
 @dataclass(frozen=True)
 class Site:
@@ -93,8 +98,7 @@ class Site:
         for tensor, members in groupby(self.members, lambda member: member.tensor):
             values = value(tensor).float().cpu()
             for member in members:
-                span = values.movedim(member.axis, 0)[member.offset : member.offset + self.units * member.size]
-                yield member, span.reshape(self.units, -1)
+                yield member, member.of(values, self.units)
 
     def mean(self, value: Callable[[str], Tensor]) -> Tensor:
         """A score per larger unit, (units,): the mean of a value per weight over what a unit owns."""

@@ -51,14 +51,14 @@ class Part:
     half: int
 
 
-At = Callable[[int], Iterator[Part]]  # a timestep -> the whole batch at it
+At = Callable[[int, bool], Iterator[Part]]  # a timestep, and whether halves stay apart -> the whole batch at it
 
 
 def _batch(subject: Subject, calibration: Calibration) -> Generator[Looked, None, At]:
     """One batch of clean samples and one noise, the same at every timestep; or one of random inputs."""
     net = subject.net
     if calibration.source == "noise":
-        def random(step: int) -> Iterator[Part]:
+        def random(step: int, halved: bool) -> Iterator[Part]:
             made = drained(normal(subject, replace(calibration, timesteps=(step,))))
             return (Part(call, 1 / len(made), i % 2) for i, call in enumerate(made))
 
@@ -69,8 +69,8 @@ def _batch(subject: Subject, calibration: Calibration) -> Generator[Looked, None
     count = len(noise) // (2 if calibration.guidance > 1 else 1)
     halves = torch.arange(len(noise)) % count >= (count + 1) // 2
 
-    def noisy(step: int) -> Iterator[Part]:
-        for half, own in enumerate((~halves, halves)):
+    def noisy(step: int, halved: bool) -> Iterator[Part]:
+        for half, own in enumerate((~halves, halves) if halved else (halves | True,)):
             for rows in filter(len, own.nonzero()[:, 0].split(AT_ONCE)):
                 at = torch.full((len(rows),), step)
                 yield Part(shown.at(net, rows.tolist(), at, noise[rows]), len(rows) / len(noise), half)
@@ -96,7 +96,7 @@ def losses(subject: Subject, calibration: Calibration, every: int) -> Generator[
         steps, taken = chosen(subject, calibration, every), list[float]()
         for step in steps:
             with torch.no_grad(), resting(subject.net):
-                taken.append(sum(part.share * float(error(subject.net, part.call)) for part in at(step)))
+                taken.append(sum(part.share * float(error(subject.net, part.call)) for part in at(step, False)))
             yield Looked(len(taken), len(steps), "listening to single timesteps")
         found = _losses.get_or((samples.mark(subject, calibration), every), lambda: (tuple(taken), 64 * len(taken)))
     return found
@@ -133,7 +133,7 @@ def _summing(subject: Subject, calibration: Calibration, steps: Sequence[int],
                 first[name].add_(gradient)
             effects[row, places[name]] += float((weight * gradient).abs().sum())
 
-        parts = list(at(step))
+        parts = list(at(step, True))
         for part in parts:
             with differentiating(subject.net, tensors, partial(take, half=part.half)):
                 (error(subject.net, part.call) * (part.share * times)).backward()

@@ -197,7 +197,7 @@ def test_losses_are_taken_once_for_all_thresholds(pipe, looks):
     hook = pipe.unet.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
     _, curve = scored(pipe, looks, threshold=sorted(losses)[5] / max(losses))
     hook.remove()
-    assert passes == [True] * sum(curve.counts)
+    assert passes == [True] * sum(curve.counts) * 2  # either half of the batch is a call of its own
     assert sum(curve.counts) == 4
     assert timesteps.known(subject(pipe), looks, 4) == curve.losses
 

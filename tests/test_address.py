@@ -126,7 +126,7 @@ def test_strange_keys_are_passed_over():
     ("prune-seed=x", "prune-seed cannot be 'x'", "a whole number"),
     ("seed=" + "9" * 5000, "seed cannot be '9999", "from 0"),
     ("tab=admin", "tab cannot be 'admin'", "compare, importance, masks"),
-    ("method=magic", "method cannot be 'magic'", "There are activation, diff-pruning, fisher, lamp"),
+    ("method=magic", "method cannot be 'magic'", "There are activation, diff-pruning, fisher, gauss-newton, lamp"),
     ("units=atoms", "units cannot be 'atoms'", "Choose one of weight"),
     ("units=nm", "units=nm needs a pattern", "Add pattern=2:4"),
     ("pattern=3:5", "pattern cannot be '3:5'", "Choose one of 2:4, 1:4, 4:8"),

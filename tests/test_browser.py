@@ -201,6 +201,7 @@ def test_while_dragging_the_figures_follow_and_on_release_they_are_exact(open_pa
     page = open_page()
     page.get_by_role("tab", name="Importance").click()
     page.wait_for_function("location.search.includes('tab=importance')")
+    settled(page)
     calls = []
     page.on("request", lambda request: calls.append(request.url) if "/queue/join" in request.url else None)
     page.locator("#ratio input[type=range]").scroll_into_view_if_needed()

@@ -16,6 +16,7 @@ import gradio as gr
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from gradio.context import LocalContext
 from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,6 +77,8 @@ class Door(gr.Blocks):
 
     async def left(self, request: gr.Request) -> None:
         """A tab was closed: what it waited for is stopped, and what was kept for it goes."""
+        if LocalContext.event_id.get() is not None:  # sent as an event, while its stream is open
+            raise Refused("A tab has left when it is closed.", "Close it.")
         if request.session_hash is not None:
             await self._queue.clean_events(session_hash=request.session_hash)
             self._forget(request.session_hash)
@@ -213,6 +216,12 @@ async def malformed(_: Request, error: Any) -> JSONResponse:
     return answer(422, f"This is not a call of the page: {', '.join(places)} cannot be read. Reload the page.")
 
 
+async def unread(_: Request, error: Exception) -> JSONResponse:
+    """A body that Gradio stumbles over before an event begins."""
+    LOG.info("A request could not be read.", exc_info=error)
+    return answer(422, "This is not a call of the page. See its API at the foot of the page.")
+
+
 async def unknown(_: Request, error: Exception) -> JSONResponse:
     """A call of something that is not there."""
     return answer(404, "The page has no such event. Reload it, or see its API at the foot of the page.")
@@ -223,5 +232,6 @@ async def failed(_: Request, error: Exception) -> JSONResponse:
     return answer(500, str(FAULT))
 
 
-ANSWERS: dict[Any, Any] = {RequestValidationError: malformed, FnIndexInferError: unknown, KeyError: unknown,
-                           Exception: failed}
+ANSWERS: dict[Any, Any] = {
+    RequestValidationError: malformed, FnIndexInferError: unknown, KeyError: unknown, TypeError: unread,
+    ValueError: unread, Exception: failed}

@@ -590,8 +590,9 @@ def choose_model(model: str, before: str) -> tuple[Any, str, str]:
     return gr.Group(visible=False), model, ""
 
 
-def load_model(named: str, before: str) -> Iterator[tuple[str, str]]:
+def load_model(named: str | None, before: str) -> Iterator[tuple[str, str]]:
     """Load another model; when that fails, the one in use stays."""
+    named = named or ""
     yield before, tag("p", text(f"Loading {named}. A download can take minutes."), class_="hint", role="status")
     try:
         device.open_model(named)

@@ -99,9 +99,15 @@ def events() -> dict[str, list[Any]]:
     return found
 
 
+def sound(event: Any, **changes: Any) -> list[Any]:
+    """The values that the page sends with an event before anything is changed, but for those named by element."""
+    return [None if block.stateful else changes.get(block.elem_id or "", getattr(block, "value", None))
+            for block in event.inputs]
+
+
 def event_call(draw: random.Random, name: str, event: Any, session: str) -> Call:
     """An event as the page sends it, with something in it that cannot be."""
-    data = [None if block.stateful else getattr(block, "value", None) for block in event.inputs]
+    data = sound(event)
     for _ in range(draw.choice((0, 1, 1, 1, 2, 5)) if data else 0):
         data[draw.randrange(len(data))] = draw.choice(ODD)
     match draw.randrange(20):

@@ -15,6 +15,7 @@ from gradio_client import Client
 from test_page import SETUP, SHOT, generate
 
 import app
+from benchmarks.hostile import sound
 from pruning.errors import Refused
 from pruning.types import Calibration
 from ui import compare, device, door, drawing, importance, limits, page
@@ -167,6 +168,14 @@ def test_no_answer_names_a_place_on_the_server(url):
     for there in ("/etc/passwd", "app.py"):
         assert "root:" not in (told := httpx.get(f"{url}gradio_api/file={there}")).text
         assert told.status_code >= 400
+
+
+def test_an_update_shows_nothing_of_the_server(url):
+    event = next(event for event in app.demo.fns.values() if event.api_name == "refreshed")
+    fine, told = call(url, "refreshed", sound(event))
+    assert fine
+    assert any(isinstance(value, dict) and value.get("props", {}).get("table") for value in told["data"])
+    assert " at 0x" not in json.dumps(told)
 
 
 # What is kept.

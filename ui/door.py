@@ -69,7 +69,7 @@ class Door(gr.Blocks):
 
         Gradio gives it another, and would file all later values under that, beside the old ones, as long as it runs.
         """
-        shown = await super().postprocess_data(block_fn, predictions, state)
+        shown = [without_handlers(value) for value in await super().postprocess_data(block_fn, predictions, state)]
         for block in block_fn.outputs if state else ():
             if (made := state.blocks_config.blocks.get(block._id)) is not None:
                 made._id = block._id
@@ -105,6 +105,13 @@ class Door(gr.Blocks):
                 return
             await asyncio.sleep(0.25)
         raise Refused("Nobody listened, so this was stopped.", "Ask again.")
+
+
+def without_handlers(value: Any) -> Any:
+    """An update without what Gradio takes for a property of our markup, and is what would listen to its events."""
+    if not isinstance(value, dict) or value.get("__type__") != "update":
+        return value
+    return {name: one for name, one in value.items() if not callable(one)}
 
 
 def _told(error: Exception) -> Refused:

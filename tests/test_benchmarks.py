@@ -8,7 +8,7 @@ from torch import nn
 
 import pruning
 from assets.make import tables
-from benchmarks import cell, pairs, scale, steps, table
+from benchmarks import cell, pairs, scale, steps, table, width
 from benchmarks.cell import Cell
 from benchmarks.spent import Spent, in_turn
 from benchmarks.table import shown
@@ -84,6 +84,14 @@ def test_kernels_that_run_as_well_are_not_the_reason():
 
 def test_no_reason_where_none_is_needed():
     assert replace(ONE, ms=([100.0] * 6, [60.0] * 6)).row()["why below 0.8"] == ""  # 1.67 of 2
+
+
+def test_cuts_are_timed_in_pairs_whichever_comes_first(tiny, monkeypatch):
+    compared, checked = [], width.check
+    monkeypatch.setattr(width, "check", lambda *pair: compared.append(pair) or checked(*pair))
+    row = width.compared("tiny", tiny.unet, 6)
+    assert len(compared) == 7  # one to warm up
+    assert row["Torch-Pruning / ours"] not in ("", "too few runs to tell")
 
 
 @pytest.mark.parametrize(("pruned", "words"), [

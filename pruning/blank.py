@@ -25,7 +25,7 @@ from pruning.surgery import kept_units, known_units, places_of, slice_units
 from pruning.types import Plan
 
 IN_PLACE = re.compile(r"(?!requires_grad_|detach_)\w*[a-z]_")  # functions that set values
-MOST_PARTS = 60_000  # modules and tensors of one network; the largest of diffusers and transformers have some thousands
+MOST_PARTS = 30_000  # modules and tensors of one network; the largest of diffusers and transformers have some thousands
 
 
 def build(folder: Path, weights: str, dtype: torch.dtype | None = None, seed: int = 0) -> Any:

@@ -60,11 +60,11 @@ def faults(net: nn.Module, found: Mapping[str, Mapping[str, Any]]) -> Iterator[s
     for key, entry in found.items():
         if key not in wanted:
             if not _left_over(net, key):
-                yield f"{key} is in its files and unknown to its config"
+                yield f"{key} is unknown to its config"
         elif wanted[key].is_floating_point() and not str(entry["dtype"]).startswith(("F", "BF")):
             yield f"{key} holds whole numbers ({entry['dtype']}), as quantized ones do"
         elif list(wanted[key].shape) != list(entry["shape"]):
-            yield f"{key} is of another shape: {list(entry['shape'])} in its files, {list(wanted[key].shape)} expected"
+            yield f"{key} is of another shape: {list(entry['shape'])}, and {list(wanted[key].shape)} is expected"
 
 
 def _left_over(net: nn.Module, key: str) -> bool:

@@ -149,12 +149,22 @@ def _check_zeros(pipe: Any, plan: Plan, remedy: str = planfile.TOGETHER) -> None
             if step.decision.kind == "pattern":
                 rows = sites[name].rows(weight)
                 fits = not rows[~kept_pattern(rows.abs(), entry)].any()
+                if sum(other.recipe.component == step.recipe.component for other in plan.steps) == 1:
+                    _check_most(name, rows, entry, remedy)
             elif step.decision.kind == "bits":
                 fits = not weight[~masks.unpacked(step.decision, sites[name], weight.shape)].any()
             else:
                 fits = int((weight == 0).sum()) >= entry[2]
             if not fits:
                 raise Refused(f"{name} has weights where its plan says zero.", remedy)
+
+
+def _check_most(name: str, rows: torch.Tensor, pattern: str, remedy: str) -> None:
+    """Refuse a pattern of which every group has fewer weights than it keeps: it is not what the layer went through."""
+    n, m = map(int, pattern.split(":"))
+    most = int((rows.reshape(-1, m) != 0).sum(1).max())
+    if 0 < most < n:
+        raise Refused(f"{name} is {most}:{m}, and its plan says {pattern}.", remedy)
 
 
 def write(pipe: Any, folder: str | Path, force: bool = False) -> Path:
@@ -225,8 +235,7 @@ def check_loads(pipe: Any) -> None:
             net = blank.again(part)
         blank.cut(net, name, plan)
         if fault := next(keys.faults(net, keys.tensors_of(part)), ""):
-            raise Refused(f"{what} could not be loaded again: {fault.replace(' in its files', '')}, by its config"
-                          f"{' and its plan' if plan else ''}.", OWN)
+            raise Refused(f"{what} could not be loaded again: {fault}.", OWN)
     if plan:
         _check_zeros(pipe, plan, OWN)
 

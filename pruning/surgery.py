@@ -21,6 +21,7 @@ from pruning.units.site import PIECE, Site, indices
 from pruning.values import flag, instance
 from pruning.work import Looked
 
+WEIGHTS = ("weight", "nm")  # units that are zeroed one by one
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 
 
@@ -94,6 +95,12 @@ def known_units(step: PlanStep, net: nn.Module) -> None:
     """Refuse a step that names sites or units which a component does not have."""
     if step.decision.kind == "layout":
         raise Later("A plan with a layout")
+    kind, recipe = step.decision.kind, step.recipe
+    whole = (kind == "keep") != (recipe.units in WEIGHTS)  # whole units are kept, single weights are zeroed
+    if not step.decision.sites or not (whole or kind == "recovered"):
+        raise Refused(f"This plan says nothing that could be done to {recipe.units}s.", "Make it again.")
+    if kind == "pattern" and {*step.decision.sites.values()} != {recipe.pattern}:
+        raise Refused(f"This plan's recipe asks for {recipe.pattern}, and its decision is another.", "Make it again.")
     known = {site.name: site for site in find(net, step.recipe.units)}
     for name, entry in step.decision.sites.items():
         if step.decision.kind == "recovered" and name == "" and told(entry):

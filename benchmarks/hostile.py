@@ -67,8 +67,9 @@ BODIES = (b"", b"null", b"[]", b"{", b"3", b'"a"', b"{}", b"\xff\xfe", WIDE.enco
           b'{"data": [' + WIDE.encode() + b'], "fn_index": 4, "session_hash": "deep"}',
           b'{"session_hash": "a", "fn_index": 0, "event_id": "b"}',
           b'{"data": [' + b"1," * 90_000 + b'1], "fn_index": 4}')
-HEADERS = ({}, {}, {"content-type": "text/plain"}, {"content-type": "multipart/form-data"}, {"x-gradio-user": "a"},
-           {"referer": "x://"}, {"cookie": "a=" + "b" * 4000}, {"x-forwarded-host": "a\tb"}, {"range": "bytes=9-1"})
+HEADERS: tuple[dict[str, str], ...] = (
+    {}, {}, {"content-type": "text/plain"}, {"content-type": "multipart/form-data"}, {"x-gradio-user": "a"},
+    {"referer": "x://"}, {"cookie": "a=" + "b" * 4000}, {"x-forwarded-host": "a\tb"}, {"range": "bytes=9-1"})
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def taken(does: Callable[[Visitor, int], None], stay: int) -> dict[int, float]:
                     does(visitor, i)
                     if i in AT:
                         found[i] = process.memory_info().rss / 1e6
+                        print(f"{does.__name__} {i}: {found[i]:.0f} MB", flush=True)
     return found
 
 
@@ -80,7 +81,6 @@ def main() -> None:
         found = taken(does, stay)
         rows += [{"what": what, "count": count, "memory, MB": mb, "against 20": mb / found[AT[0]]}
                  for count, mb in found.items()]
-        print(rows[-len(found):], flush=True)
     publish("memory", "python -m benchmarks.memory", rows)
 
 

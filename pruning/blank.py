@@ -94,6 +94,9 @@ def outlines(folder: Path, held: folders.Contents, plan: Plan | None) -> dict[st
     Raises:
         Refused: configs, plan and files do not fit. Nothing was allocated.
     """
+    for step in plan.steps if plan else ():
+        if (top := step.recipe.component.split(".")[0]) not in held.components:
+            raise Refused(f"{folder} does not fit its plan: it has no component {top!r}.", planfile.TOGETHER)
     nets = {}
     for name, kind in held.components.items():
         if issubclass(kind, nn.Module):

@@ -97,7 +97,8 @@ def known_units(step: PlanStep, net: nn.Module) -> None:
         raise Later("A plan with a layout")
     kind, recipe = step.decision.kind, step.recipe
     whole = (kind == "keep") != (recipe.units in WEIGHTS)  # whole units are kept, single weights are zeroed
-    if not step.decision.sites or not (whole or kind == "recovered"):
+    asked = recipe.ratio > 0.05 and recipe.most > 0  # of less, there may be nothing that could go
+    if (asked and not step.decision.sites) or not (whole or kind == "recovered"):
         raise Refused(f"This plan says nothing that could be done to {recipe.units}s.", "Make it again.")
     if kind == "pattern" and {*step.decision.sites.values()} != {recipe.pattern}:
         raise Refused(f"This plan's recipe asks for {recipe.pattern}, and its decision is another.", "Make it again.")

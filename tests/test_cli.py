@@ -370,7 +370,7 @@ def of_another_shape(folder):
     (pickled, "only pickled weights"), (foreign, "no remote code is run"), (cut_short, "its header promises"),
     (of_another_shape, "does not load"), (lambda folder: (folder / UNET).unlink(), "no safetensors"),
     (lambda folder: (folder / "model_index.json").unlink(), "no model_index.json"),
-    (lambda folder: (folder / "unet/config.json").write_text("{"), "does not load"),
+    (lambda folder: (folder / "unet/config.json").write_text("{"), "is no JSON object"),
 ])
 def test_folders_that_are_refused(refused, copy, spoil, words):
     spoil(copy)

@@ -271,7 +271,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise Refused(f"{path.name} is no JSON object.", "Give a pipeline written by diffusers' save_pretrained.")
+        raise Refused(f"{path.name} is not a JSON object.", "Give a pipeline written by diffusers' save_pretrained.")
     return value
 
 
@@ -282,8 +282,10 @@ def check_size(path: Path, most: int) -> None:
         Refused: it is larger than any real one, or is a pipe or a device, which may never end.
     """
     found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise Refused(f"{path} is a folder.", "Give the file itself.")
     if not stat.S_ISREG(found.st_mode):
-        raise Refused(f"{path.name} is a pipe or a device.", "Give a folder of plain files.")
+        raise Refused(f"{path} is a pipe or a device.", "Give a plain file.")
     if found.st_size > most:
         raise Refused(f"{path.name} has {found.st_size / 1e6:.4g} MB, and the limit here is {most / 1e6:.4g} MB.",
                       "Download or save it again.")

@@ -268,7 +268,7 @@ def test_a_hub_id_without_its_weights_comes_later():
 @pytest.mark.parametrize(("dtype", "figure"), [(None, "47.61 GB in float32"), (torch.bfloat16, "23.8 GB in bfloat16")])
 def test_too_large_for_memory(monkeypatch, dtype, figure):
     monkeypatch.setattr(blank.memory, "available", lambda: 20 * 10 ** 9)
-    monkeypatch.setattr(blank, "_seeded", None)  # nothing is made
+    monkeypatch.setattr(blank, "seeded", None)  # nothing is made
     with pytest.raises(pruning.Refused) as caught:
         pruning.load("flux-dev", weights="random", dtype=dtype)
     assert f"flux-dev takes {figure}, and the limit here is 10 GB" in str(caught.value)

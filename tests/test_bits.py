@@ -202,7 +202,7 @@ def test_masks_that_are_missing_are_refused(tiny, written):
 def test_masks_that_were_cut_short_are_refused(written, cut):
     file = written().with_suffix(".safetensors")
     file.write_bytes(file.read_bytes()[:cut])
-    refused(r"plan\.safetensors is not whole", planfile.read, file.with_suffix(".json"))
+    refused(r"plan\.safetensors has (no safetensors header|\d+ bytes, its header promises)", planfile.read, file.with_suffix(".json"))
 
 
 def test_an_edited_plan_is_refused(written):
@@ -270,7 +270,9 @@ def test_an_older_folder_is_loaded_and_saved_on(tiny, tmp_path):
     again = pruning.load(folder)
     assert plan_of(again) == plan
     newer = pruning.save(again, tmp_path / "new")
-    assert (newer / "plan.json").read_text() == plan.to_json()
+    written = json.loads((newer / "plan.json").read_text())
+    assert set(written.pop("saved")) == {"plan", "weights"}
+    assert written == json.loads(plan.to_json())
     assert same(state(pruning.load(newer)), state(again))
 
 

@@ -271,7 +271,7 @@ def test_requests_that_are_refused(refused, tiny_folder, tmp_path, flags, words)
     (("generate", "emoji-sd", "-o", "x"), "There is no prompt"),
     (("generate", "emoji-sd", "--prompt", "a", "--steps", "0", "-o", "x"), "1 to 1000"),
     (("prune", "emoji-sd", "--plan", "nowhere.json", "-o", "x"), "nowhere.json: No such file"),
-    (("prune", "emoji-sd", "--plan", ".", "-o", "x"), "Is a directory"),
+    (("prune", "emoji-sd", "--plan", ".", "-o", "x"), ". is a folder"),
 ])
 def test_commands_that_are_refused(refused, argv, words, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -370,7 +370,7 @@ def of_another_shape(folder):
     (pickled, "only pickled weights"), (foreign, "no remote code is run"), (cut_short, "its header promises"),
     (of_another_shape, "does not load"), (lambda folder: (folder / UNET).unlink(), "no safetensors"),
     (lambda folder: (folder / "model_index.json").unlink(), "no model_index.json"),
-    (lambda folder: (folder / "unet/config.json").write_text("{"), "is no JSON object"),
+    (lambda folder: (folder / "unet/config.json").write_text("{"), "is not a JSON object"),
 ])
 def test_folders_that_are_refused(refused, copy, spoil, words):
     spoil(copy)

@@ -309,7 +309,7 @@ def test_what_an_index_may_say():
 
 def test_an_index_that_is_none(stub, copy):
     stub.add("some/model", copy, serve={"model_index.json": b"[1, 2"})
-    refused("no JSON object", "save_pretrained")
+    refused("not a JSON object", "save_pretrained")
 
 
 def test_check_safetensors(pipeline, tmp_path):

@@ -202,7 +202,8 @@ def test_masks_that_are_missing_are_refused(tiny, written):
 def test_masks_that_were_cut_short_are_refused(written, cut):
     file = written().with_suffix(".safetensors")
     file.write_bytes(file.read_bytes()[:cut])
-    refused(r"plan\.safetensors has (no safetensors header|\d+ bytes, its header promises)", planfile.read, file.with_suffix(".json"))
+    refused(r"plan\.safetensors has (no safetensors header|\d+ bytes, its header promises)", planfile.read,
+            file.with_suffix(".json"))
 
 
 def test_an_edited_plan_is_refused(written):

@@ -300,7 +300,7 @@ def test_measuring_fills_bars_verdict_and_cards(open_page):
     page.get_by_role("tab", name="Speed").click()
     page.locator("#measure").click()
     page.wait_for_selector("#progress .note")
-    page.wait_for_selector("#speed table")
+    page.wait_for_selector("#speed table", timeout=120_000)  # twenty-two runs
     page.wait_for_selector("#stop-measure:disabled")
     assert "not measured yet" not in page.locator("#verdict").inner_text()
     assert not page.locator("#offer").is_visible()

@@ -64,6 +64,15 @@ def test_no_file_is_called_like_a_verb():
     assert not {module.split(".")[1] for module in FILES if "." in module} & set(VERBS)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT.parent / "ui").rglob("*.py")), ids=lambda path: path.stem)
+def test_nobody_holds_the_lock_while_others_are_waited_for(path):
+    """Who left comes back to no generator, or another thread closes it, which may not let go of what it never held."""
+    locked = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.With)
+              and any("LOCK" in ast.unparse(item.context_expr) for item in node.items)]
+    waits = ast.Yield | ast.YieldFrom
+    assert not [inner.lineno for node in locked for inner in ast.walk(node) if isinstance(inner, waits)]
+
+
 def test_verbs_survive_the_import_of_every_file():
     """In a process of its own, because this one has imported everything already."""
     code = (f"import importlib, sys, pruning\n"

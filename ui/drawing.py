@@ -128,9 +128,10 @@ def measured(old: Pair, repeats: int) -> Iterator[Turn | Pair]:
     shot = replace(old.shot, steps=min(old.shot.steps, CLOCKED))
     runs = turns(dense, smaller, shot, repeats)
     while True:
-        with LOCK:  # nobody else draws or prunes during a run
+        with LOCK:  # nobody else draws or prunes during a run; never over a yield: who left might not come back
             event = next(runs)
             if isinstance(event, Measured):
-                yield old.with_report(pruning.report(dense, smaller, done, measured=event).to_dict())
-                return
+                event = old.with_report(pruning.report(dense, smaller, done, measured=event).to_dict())
         yield event
+        if isinstance(event, Pair):
+            return

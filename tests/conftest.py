@@ -1,6 +1,7 @@
 """Tiny random pipelines of the real classes, one thread, and nothing that leaves this machine."""
 
 import os
+import signal
 import socket
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from pruning.registry import knob
 from pruning.subject import module_at
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 settings.register_profile("here", deadline=None, database=None, derandomize=True, max_examples=40)
 settings.load_profile("here")
 

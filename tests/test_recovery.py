@@ -8,7 +8,6 @@ import signal
 import weakref
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -587,7 +586,7 @@ def whole(folders, album):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_was_reached(command, whole, tmp_path, capsys, monkeypatch, request, number, status):
+def test_a_signal_keeps_what_was_reached(command, whole, tmp_path, capsys, monkeypatch, number, status):
     argv, calls = [*command[:-1], str(tmp_path / "two"), "--json"], []
 
     def pressed(batch):
@@ -596,8 +595,6 @@ def test_a_signal_keeps_what_was_reached(command, whole, tmp_path, capsys, monke
             signal.raise_signal(number)
         return losses.task(batch)
 
-    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    request.addfinalizer(partial(signal.signal, number, signal.signal(number, usual)))  # ignored in the background
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "LOSSES", {"task": pressed})

@@ -6,6 +6,7 @@ than the methods looked at. It says how well weights were chosen, and nothing of
 python -m benchmarks.criteria
 """
 
+from functools import cache
 from typing import Any
 
 import pruning
@@ -33,9 +34,14 @@ def main() -> None:
     calls = samples.calls(looked_at, HELD)[HALF:]
     whole = [samples.answer(looked_at.net, call) for call in calls]
 
+    @cache
+    def scores(method: str, units: str) -> Any:
+        return pruning.score(pipe, method, units=units, calibration=SEEN)
+
     def error(method: str, **asked: Any) -> Any:
         try:
-            plan = pruning.plan(pipe, method, calibration=SEEN, **asked)
+            plan = pruning.plan(pipe, method, calibration=SEEN, **asked,
+                                scores=scores(method, "nm" if "pattern" in asked else "weight"))
         except pruning.Refused:
             return "–"
         smaller = pruning.apply(pipe, plan)

@@ -115,7 +115,7 @@ def told(entry: Any) -> bool:
     """Whether this is what a plan notes of a training."""
     try:
         return entry["steps"] > 0 and all(isfinite(entry[key]) for key in ("before", "after"))
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, OverflowError):
         return False
 
 

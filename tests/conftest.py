@@ -3,7 +3,12 @@
 import os
 import signal
 import socket
+import sys
+import threading
+import time
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -31,6 +36,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts 
 settings.register_profile("here", deadline=None, database=None, derandomize=True, max_examples=40)
 settings.load_profile("here")
 
+ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("unet", "vae", "text_encoder")
 WORDS = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "b</w>": 3, "a": 4, "b": 5}
 
@@ -139,6 +145,18 @@ def url():
     _, address, _ = app.demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", server_port=port, quiet=True)
     yield address
     app.demo.close()
+    for _ in range(600):  # Python aborts when it ends while a thread is inside of torch
+        if not working():
+            break
+        time.sleep(0.1)
+
+
+def working():
+    """Threads that run code of ours, beside this one."""
+    own = threading.get_ident()
+    return [ident for ident, frame in sys._current_frames().items() if ident != own and any(
+        called.f_code.co_filename.startswith((f"{ROOT}/ui", f"{ROOT}/pruning"))
+        for called, _ in traceback.walk_stack(frame))]
 
 
 @dataclass(frozen=True)

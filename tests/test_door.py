@@ -55,6 +55,8 @@ def values(name):
     (gr.Slider(0, 9, label="Steps", render=False), float("nan"), "cannot be nan"),
     (gr.Slider(0, 9, label="Steps", render=False), True, "It takes a number"),
     (gr.Number(label="Seed", render=False), 1e300, "It takes a number"),
+    (gr.Number(label="Seed", render=False), 10 ** 400, "It takes a number"),
+    (gr.Number(label="Seed", render=False), float("-inf"), "It takes a number"),
     (gr.Number(label="Seed", render=False), [[]], "It takes a number"),
     (gr.Checkbox(label="Adjust", render=False), "no", "It is on or off"),
     (gr.Radio(["l1", "l2"], label="norm", render=False), "l3", "Choose one of l1, l2"),

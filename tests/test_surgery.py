@@ -324,7 +324,7 @@ def test_a_plan_of_units_that_are_not_there_is_refused(tiny, how, sites):
     forged = replace(plan, steps=(replace(step, decision=Decision(step.decision.kind, step.decision.sites | sites)),))
     forged = pruning.Plan.from_json(forged.to_json())
     before = state(tiny)
-    with pytest.raises(pruning.Refused, match="that the model does not have|its decision is another"):
+    with pytest.raises(pruning.Refused, match=r"that the model does not have|its decision is another"):
         pruning.apply(tiny, forged)
     assert same(before, state(tiny))
 

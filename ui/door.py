@@ -8,7 +8,6 @@ details, which are in the log. Work that nobody listens to is stopped, and a ses
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from reprlib import repr as shortened
 from typing import Any
 
@@ -160,7 +159,7 @@ def entry(block: Any, value: Any) -> Any:
 
 def number(value: Any) -> bool:
     """Whether a value is a number that one can reckon with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and abs(value) < LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def plain(value: str, name: str, most: int = limits.TEXT) -> str:

@@ -100,8 +100,8 @@ def known_units(step: PlanStep, net: nn.Module) -> None:
     asked = recipe.ratio > 0.05 and recipe.most > 0  # of less, there may be nothing that could go
     if (asked and not step.decision.sites) or not (whole or kind == "recovered"):
         raise Refused(f"This plan says nothing that could be done to {recipe.units}s.", "Make it again.")
-    alike = {*step.decision.sites.values()} == {recipe.pattern} if recipe.pattern else recipe.spread == "row"
-    if kind == "pattern" and not alike:  # by rows it is a pattern as long as a row
+    others = kind == "pattern" and [entry for entry in step.decision.sites.values() if entry != recipe.pattern]
+    if others and (recipe.pattern or recipe.spread != "row"):  # by rows it is a pattern as long as a row
         raise Refused(f"This plan's recipe asks for {recipe.pattern}, and its decision is another.", "Make it again.")
     known = {site.name: site for site in find(net, step.recipe.units)}
     for name, entry in step.decision.sites.items():

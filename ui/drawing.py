@@ -130,8 +130,8 @@ def measured(old: Pair, repeats: int) -> Iterator[Turn | Pair]:
     while True:
         with LOCK:  # nobody else draws or prunes during a run; never over a yield: who left might not come back
             event = next(runs)
-            if isinstance(event, Measured):
-                event = old.with_report(pruning.report(dense, smaller, done, measured=event).to_dict())
-        yield event
-        if isinstance(event, Pair):
+            told = old.with_report(pruning.report(dense, smaller, done, measured=event).to_dict()) if isinstance(
+                event, Measured) else event
+        yield told
+        if isinstance(told, Pair):
             return

@@ -70,6 +70,16 @@ def halves_of(shown, calibration):
     return samples.halves(shown, calibration.samples, lambda call: call.level)
 
 
+def shown_alone(monkeypatch, calls):
+    """Let nothing but these calls be looked at, and forget what was seen of others."""
+    def making(*_):
+        yield from ()
+        return calls
+
+    observe.forget()
+    monkeypatch.setattr(samples, "making", making)
+
+
 @pytest.mark.parametrize("calibration", [NOISE, DRAWN])
 @pytest.mark.parametrize("how", ["mean", "size", "square"])
 def test_halves_of_gradients_are_those_of_half_of_the_samples(tiny, monkeypatch, calibration, how):
@@ -77,13 +87,7 @@ def test_halves_of_gradients_are_those_of_half_of_the_samples(tiny, monkeypatch,
     shown = samples.calls(looked_at, samples.settled(looked_at, calibration))
     found = pruning.work.drained(observe.gradients(looked_at, calibration, how))
     for half, calls in zip(found.halves, halves_of(shown, calibration), strict=True):
-        observe.forget()
-
-        def making(*_, calls=calls):
-            yield from ()
-            return calls
-
-        monkeypatch.setattr(samples, "making", making)
+        shown_alone(monkeypatch, calls)
         own = pruning.work.drained(observe.gradients(looked_at, calibration, how)).mean
         for name in ("conv_in.weight", "mid_block.resnets.0.norm1.bias", "conv_out.weight"):
             assert torch.allclose(half.mean[name], own[name], rtol=1e-3, atol=1e-5 * float(own[name].abs().max()))
@@ -95,13 +99,7 @@ def test_halves_of_norms_are_those_of_half_of_the_samples(tiny, monkeypatch):
     shown = samples.calls(looked_at, samples.settled(looked_at, DRAWN))
     found = pruning.work.drained(observe.input_norms(looked_at, DRAWN, 2))
     for half, calls in zip(found.halves, halves_of(shown, DRAWN), strict=True):
-        observe.forget()
-
-        def making(*_, calls=calls):
-            yield from ()
-            return calls
-
-        monkeypatch.setattr(samples, "making", making)
+        shown_alone(monkeypatch, calls)
         own = pruning.work.drained(observe.input_norms(looked_at, DRAWN, 2))
         assert all(torch.allclose(half[name], norm, rtol=1e-5) for name, norm in own.items())
 
@@ -149,13 +147,7 @@ def test_the_figure_is_that_of_two_looks_at_half_of_the_samples_each(tiny, monke
     shown = samples.calls(looked_at, samples.settled(looked_at, NOISE))
     found = pruning.score(tiny.unet, name, calibration=NOISE, **options).repeats[site]
     for calls in halves_of(shown, NOISE):
-        observe.forget()
-
-        def making(*_, calls=calls):
-            yield from ()
-            return calls
-
-        monkeypatch.setattr(samples, "making", making)
+        shown_alone(monkeypatch, calls)
         each.append(pruning.score(tiny.unet, name, calibration=NOISE, **options).whole(site).flatten())
     assert found == pytest.approx(known(*each), abs=0.03)  # of some weights against all
 

@@ -90,16 +90,11 @@ def heard(wanted: Recipe, shot: Shot) -> Shot:
         Refused: the model cannot draw, or so much of it not on a public page.
     """
     around = canvas.drawing(device.pipeline(wanted.model))
-    if device.PUBLIC and shot.images * shot.steps * pixels(around) > limits.PIXELS:
+    pixels = prod(canvas.size(around, shot.size)) * around.factor**2
+    if device.PUBLIC and shot.images * shot.steps * pixels > limits.PIXELS:
         raise Refused(f"This public page does not draw {shot.images} × {shot.steps} steps of this model at once.",
                       "Choose fewer images or steps, or run it on your machine.")
     return shot if around.prompted else replace(shot, prompts=("",), negative="")
-
-
-def pixels(around: canvas.Canvas) -> int:
-    """Pixels of a model's own picture; 0 where it has no size of its own."""
-    side = around.pipe.unet.config.sample_size or 0
-    return (side * side if isinstance(side, int) else prod(side)) * around.factor**2
 
 
 def recovered(wanted: Recipe, shot: Shot, options: Recovery, known: Sequence[Pair]) -> Iterator[Event | Frame | Pair]:

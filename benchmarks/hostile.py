@@ -205,8 +205,9 @@ def faulty(text: str) -> str:
 
 
 def judged(status: int, text: str) -> Outcome:
-    """An answer that is not an event's."""
-    if status >= 500 or (status >= 400 and faulty(text)):
+    """An answer that is not an event's. Gradio tells a refusal with the status of a fault, so the sentence counts."""
+    told = re.match(r'\{"error":"([^"]+\.)"', text)
+    if (status >= 500 and not told) or (status >= 400 and faulty(text)):
         return Outcome("bare", f"{status} {text[:300]}")
     return Outcome("refused" if status >= 400 else "well", text[:200])
 

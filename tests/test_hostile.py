@@ -29,8 +29,9 @@ def test_an_answer_is_judged_by_what_a_visitor_sees(said, kind):
 
 
 @pytest.mark.parametrize(("status", "text", "kind"), [
-    (500, "Internal Server Error", "bare"), (404, '{"detail": "Not Found"}', "refused"), (200, "{}", "well"),
-    (422, "KeyError: 'data'", "bare")])
+    (500, "Internal Server Error", "bare"), (500, '{"error":"This takes 3 values."}', "refused"),
+    (500, '{"error":"list index out of range"}', "bare"), (422, "KeyError: 'data'", "bare"),
+    (404, '{"detail": "Not Found"}', "refused"), (200, "{}", "well")])
 def test_so_is_an_answer_to_a_request(status, text, kind):
     assert hostile.judged(status, text).kind == kind
 

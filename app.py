@@ -6,7 +6,7 @@ import threading
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # Gradio goes through all that it remembers at each event
 
-from pruning.models import BUNDLED
+from pruning.models.sources import BUNDLED
 from ui import device
 from ui.page import page
 

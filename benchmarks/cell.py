@@ -10,9 +10,9 @@ from itertools import groupby
 from statistics import median
 from typing import Any
 
-from pruning import intervals
-from pruning.clock import BETWEEN, heavy
-from pruning.kernels import amdahl
+from pruning.timing import intervals
+from pruning.timing.clock import BETWEEN, heavy
+from pruning.timing.kernels import amdahl
 
 BAR = 0.8  # of the MACs' ratio
 DOMINATES = 0.85  # of a dense call, inside kernels

@@ -11,9 +11,9 @@ from typing import Any
 
 import pruning
 from benchmarks.table import publish
-from pruning import samples
-from pruning.sensitivity import apart
-from pruning.subject import subject
+from pruning.calibration import samples
+from pruning.network.subject import subject
+from pruning.spreads.sensitivity import apart
 from pruning.types import Calibration
 
 HALF = 12  # of the bundled pictures: methods see the first half, and are judged by the other

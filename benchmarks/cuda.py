@@ -12,8 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import pruning
 from benchmarks.table import publish
-from pruning import intervals
-from pruning.models import ASSETS
+from pruning.models.sources import ASSETS
+from pruning.timing import intervals
 
 CASES = {"weights 50 %": {"ratio": 0.5}, "2:4": {"pattern": "2:4"}, "width 25 %": {"ratio": 0.25, "units": "width"},
          "width 50 %": {"ratio": 0.5, "units": "width"}, "width 75 %": {"ratio": 0.75, "units": "width"}}

@@ -39,9 +39,9 @@ from torch import nn
 
 import pruning
 from benchmarks.table import lines, machine
-from pruning.costs import on_meta
-from pruning.subject import parts_of, subject
+from pruning.network.subject import parts_of, subject
 from pruning.types import digest
+from pruning.units.costs import on_meta
 
 ROOT = Path(pruning.__file__).parent.parent
 

@@ -5,8 +5,8 @@ python -m benchmarks.kernels
 
 import pruning
 from benchmarks.table import publish
-from pruning.clock import drawing, heavy, inside, operators
-from pruning.images import Run
+from pruning.drawing.images import Run
+from pruning.timing.clock import drawing, heavy, inside, operators
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import torch
 import pruning
 from benchmarks.pairs import in_turn, interval
 from benchmarks.table import publish
-from pruning import intervals
-from pruning.images import Run, scheduler, starts
+from pruning.drawing.images import Run, scheduler, starts
+from pruning.timing import intervals
 
 PAIRS, STEPS = 10, 6
 

@@ -1,8 +1,8 @@
-"""Two sides on the clock, a pair of runs at a time, in the order in which ``pruning.clock`` takes them."""
+"""Two sides on the clock, a pair of runs at a time, in the order in which ``pruning.timing.clock`` takes them."""
 
 from collections.abc import Callable, Sequence
 
-from pruning.intervals import Interval
+from pruning.timing.intervals import Interval
 
 
 def in_turn(sides: Sequence[Callable[[], float]], pairs: int) -> list[list[float]]:

@@ -24,8 +24,8 @@ from torch import nn
 import pruning
 from benchmarks.pairs import in_turn, interval
 from benchmarks.table import publish
-from pruning import alike, intervals
-from pruning.clock import drawing
+from pruning.timing import alike, intervals
+from pruning.timing.clock import drawing
 
 SHOT = pruning.Shot("red heart on a blue background", steps=1, guidance=1, size=64)
 PAIRS, LENGTHS = 600, (6, 10)

@@ -22,9 +22,10 @@ from torch.nn.utils import prune
 import pruning
 from benchmarks.spent import Spent, Works, clone, extra, in_turn, read, seconds
 from benchmarks.table import publish
-from pruning import costs, intervals
-from pruning.models import ARCHITECTURES
-from pruning.subject import shell
+from pruning.models.sources import ARCHITECTURES
+from pruning.network.subject import shell
+from pruning.timing import intervals
+from pruning.units import costs
 
 REPEATS = {"emoji-sd": 8, "32 channels": 8, "64 channels": 8, "128 channels": 6, "sd-1.5": 3}  # the last: ours alone
 

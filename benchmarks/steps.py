@@ -21,11 +21,12 @@ import pruning
 from benchmarks.cell import Cell, notes, shares
 from benchmarks.pairs import in_turn
 from benchmarks.table import keep, kept, publish
-from pruning.alike import fresh
-from pruning.clock import profiled
-from pruning.copies import copied
-from pruning.costs import Example, arguments, side_of, trace
-from pruning.subject import subject
+from pruning.network.clone import copied
+from pruning.network.inputs import Example, arguments, side_of
+from pruning.network.subject import subject
+from pruning.timing.alike import fresh
+from pruning.timing.clock import profiled
+from pruning.units.costs import trace
 
 COMMAND = "python -m benchmarks.steps"
 IMAGES = (1, 4)

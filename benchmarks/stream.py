@@ -14,8 +14,8 @@ from typing import Any
 import pruning
 from benchmarks.spent import Spent, clone, extra, in_turn, read, seconds
 from benchmarks.table import publish
-from pruning import samples
-from pruning.subject import subject
+from pruning.calibration import samples
+from pruning.network.subject import subject
 
 REPEATS = 3
 SHOWN = pruning.Calibration(source="noise", samples=2)

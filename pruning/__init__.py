@@ -19,18 +19,24 @@ if sys.orig_argv[1:3] == ["-m", "pruning"] and signal.getsignal(signal.SIGINT) i
 
 import torch
 
-from pruning import accounting, clock, criteria, images, models, planning, recovery, surgery, systems
-from pruning.accounting import LayerReport, Report
-from pruning.clock import Measured
+from pruning import criteria, recovery, systems
 from pruning.criteria import METHODS
+from pruning.drawing import images
+from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, put_in_words
-from pruning.images import Drawn, Stepped
+from pruning.models import sources
+from pruning.planning import planning
+from pruning.progress import drained
 from pruning.recovery import Recovery
 from pruning.registry import knobs
-from pruning.scores import Scores
+from pruning.reports import accounting
+from pruning.reports.accounting import LayerReport, Report
+from pruning.scores.scores import Scores
+from pruning.surgery import applying
+from pruning.timing import clock
+from pruning.timing.clock import Measured
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
 from pruning.values import instance, told
-from pruning.work import drained
 
 METHODS.fill(criteria.__name__)
 METHODS.fill(systems.__name__)
@@ -67,7 +73,7 @@ def load(source: str | Path, *, device: str | None = None, dtype: torch.dtype | 
         Refused: it cannot be had; the sentence says why and what would work.
     """
     with put_in_words():
-        return models.load_pipeline(source, device=device, dtype=dtype, weights=weights, seed=seed)
+        return sources.load_pipeline(source, device=device, dtype=dtype, weights=weights, seed=seed)
 
 
 def score(pipe: Any, method: str, *, component: str | None = None, units: str | None = None,
@@ -119,7 +125,7 @@ def apply(pipe: Any, plan: Plan, *, masked: bool = False) -> Any:
     Raises:
         Refused: the plan belongs to another model.
     """
-    return drained(surgery.applying(pipe, plan, masked))
+    return drained(applying.applying(pipe, plan, masked))
 
 
 def recover(pruned: Any, dense: Any = None, *, component: str | None = None, steps: int = Recovery.steps,
@@ -167,10 +173,10 @@ def measure(dense: Any, pruned: Any, shot: Shot, *, repeats: int = clock.PAIRS) 
 
 def save(pipe: Any, folder: str | Path) -> Path:
     """Write an ordinary diffusers folder, with ``plan.json`` when the pipeline was pruned. Never pickles."""
-    from pruning import store  # it brings diffusers, which takes seconds: the page comes up first
+    from pruning.models import saving  # it brings diffusers, which takes seconds: the page comes up first
 
     with put_in_words():
-        return store.write(pipe, folder)
+        return saving.write(pipe, folder)
 
 
 def export(pipe: Any, path: str | Path, format: str = "torch") -> Path:

@@ -26,23 +26,28 @@ from torch import nn
 from tqdm import tqdm
 
 import pruning
-from pruning import canvas, files, flags, images, outputs, planfile, planning, preview, printed, shell, store, surgery
-from pruning.accounting import recovered, total
-from pruning.costs import trace
+from pruning.cli import flags, printed, shell
+from pruning.cli.shell import Parser, Stopped, Usage
+from pruning.cli.watched import Watch, interruptible
+from pruning.drawing import canvas, images
+from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, in_words, out_of_memory
-from pruning.images import Drawn, Stepped
-from pruning.models import outline
-from pruning.overlap import overlapping
-from pruning.quality import Divergence, compared, judge_for
+from pruning.metrics.quality import Divergence, compared, judge_for
+from pruning.models import files, outputs, planfile, saving
+from pruning.models.sources import outline
+from pruning.network.size import total
+from pruning.network.subject import log, plan_of, subject
+from pruning.planning import planning, preview
+from pruning.planning.overlap import overlapping
+from pruning.progress import Looked, drained
 from pruning.recovery import Training, keeping, recovering
-from pruning.shell import Parser, Stopped, Usage
-from pruning.subject import log, plan_of, subject
-from pruning.surgery import check
+from pruning.reports.accounting import recovered
+from pruning.reports.verdict import sentence
+from pruning.surgery import applying
+from pruning.surgery.applying import check
 from pruning.types import Plan, PlanStep, Shot
 from pruning.units.catalog import find
-from pruning.verdict import sentence
-from pruning.watched import Watch, interruptible
-from pruning.work import Looked, drained
+from pruning.units.costs import trace
 
 T = TypeVar("T")
 Result = dict[str, Any]
@@ -238,7 +243,7 @@ def plan(args: argparse.Namespace) -> Result:
     out = outputs.plan(args.out, args.force)
     pipe = _loaded(args)
     found = _planned(pipe, args)
-    report = pruning.report(pipe, _watched(surgery.applying(pipe, found)), found)
+    report = pruning.report(pipe, _watched(applying.applying(pipe, found)), found)
     planfile.keep(found, out, args.force)
     return report.to_dict() | {"plan": str(out), "digest": found.digest}
 
@@ -271,12 +276,12 @@ def prune(args: argparse.Namespace) -> Result:
     known = planfile.read(Path(args.plan)) if args.plan else None
     pipe = _loaded(args)
     found = known or _planned(pipe, args)
-    smaller = _watched(surgery.applying(pipe, found))
+    smaller = _watched(applying.applying(pipe, found))
     done = plan_of(smaller) or found
     if done == plan_of(pipe):
         raise Refused(f"{args.model} has gone through this plan already.", "Give the model that the plan was made on.")
     report = pruning.report(pipe, smaller, done)
-    store.write(smaller, out, args.force)
+    saving.write(smaller, out, args.force)
     return report.to_dict() | {"folder": str(out), "plan": str(out / planfile.PLAN), "digest": done.digest}
 
 
@@ -366,7 +371,7 @@ def _saved(made: Any, out: Path, force: bool, state: Path) -> None:
         Refused: it cannot be written; the state stays.
     """
     try:
-        store.write(made, out, force)
+        saving.write(made, out, force)
     except (Refused, OSError) as error:
         told = error if isinstance(error, Refused) else in_words(error)
         raise Refused(told.message, f"{state} holds the training, and the same command goes on there: "

@@ -28,8 +28,8 @@ from diffusers import (
 from hypothesis import settings
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pruning.network.subject import module_at
 from pruning.registry import knob
-from pruning.subject import module_at
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it

@@ -9,9 +9,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 import pruning
-from pruning import alike, clock
-from pruning.copies import compiled
-from pruning.surgery import format_of
+from pruning.network.clone import compiled
+from pruning.surgery.applying import format_of
+from pruning.timing import alike, clock
 
 SHOT = pruning.Shot("a", steps=1)
 

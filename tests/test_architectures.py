@@ -16,13 +16,14 @@ from diffusers import (
 )
 
 import pruning
-from pruning import blank, store
 from pruning.__main__ import main
-from pruning.accounting import total
-from pruning.costs import Example, tokens_of, trace
 from pruning.errors import Later
-from pruning.models import ARCHITECTURES, SLUGS
-from pruning.subject import fingerprint, plan_of, source_of, subject
+from pruning.models import configs, saving
+from pruning.models.sources import ARCHITECTURES, SLUGS
+from pruning.network.inputs import Example, tokens_of
+from pruning.network.size import total
+from pruning.network.subject import fingerprint, plan_of, source_of, subject
+from pruning.units.costs import trace
 
 # Parameters; MACs of convolutions and linear layers; MACs with attention; latent width; tokens. The parameters are
 # known from the published weights, but those of sd3.5-medium were measured here. So were most MACs; published in G:
@@ -54,9 +55,9 @@ def inspected(capsys):
 
 
 @pytest.fixture
-def configs(tiny_folder, tmp_path):
+def layouts(tiny_folder, tmp_path):
     """The tiny pipeline's folder without its weights."""
-    return shutil.copytree(tiny_folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
+    return shutil.copytree(tiny_folder, tmp_path / "layouts", ignore=shutil.ignore_patterns("*.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +164,12 @@ def test_architectures_are_small_and_plain():
     assert all(slug in told and hub_id in told for slug, hub_id in SLUGS.items())
 
 
-def test_random_values_follow_the_seed(ddpm, configs):
+def test_random_values_follow_the_seed(ddpm, layouts):
     before = torch.get_rng_state()
-    again, other = (pruning.load(configs, weights="random", seed=seed).unet for seed in (5, 6))
+    again, other = (pruning.load(layouts, weights="random", seed=seed).unet for seed in (5, 6))
     assert torch.equal(before, torch.get_rng_state())
     torch.rand(3)
-    assert same(state(again), state(pruning.load(configs, weights="random", seed=5).unet))
+    assert same(state(again), state(pruning.load(layouts, weights="random", seed=5).unet))
     assert not torch.equal(again.conv_in.weight, other.conv_in.weight)
     assert {tensor.dtype for tensor in ddpm.unet.parameters()} == {torch.float32}
     assert all(torch.isfinite(tensor).all() for tensor in ddpm.unet.parameters())
@@ -178,8 +179,8 @@ def test_random_values_follow_the_seed(ddpm, configs):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("weights", ["random", "meta"])
-def test_the_type_that_was_asked_for(configs, weights, dtype):
-    pipe = pruning.load(configs, weights=weights, dtype=dtype)
+def test_the_type_that_was_asked_for(layouts, weights, dtype):
+    pipe = pruning.load(layouts, weights=weights, dtype=dtype)
     parts = (pipe.unet, pipe.vae, pipe.text_encoder)
     assert {tensor.dtype for part in parts for tensor in part.parameters()} == {dtype}
     assert torch.get_default_dtype() == torch.float32
@@ -200,23 +201,23 @@ def test_a_random_architecture_is_pruned_saved_and_loaded(ddpm, tmp_path):
         pruning.load(folder, weights="random")
 
 
-def test_a_folder_of_configs_gives_a_whole_pipeline(tiny, configs):
-    pipe = pruning.load(configs, weights="random")
+def test_a_folder_of_configs_gives_a_whole_pipeline(tiny, layouts):
+    pipe = pruning.load(layouts, weights="random")
     assert {name: tensor.shape for name, tensor in state(pipe).items()} == {
         name: tensor.shape for name, tensor in state(tiny).items()}
     assert not same(state(pipe), state(tiny))
     *_, drawn = pruning.generate(pipe, pruning.Shot("a", steps=2))
     assert drawn.images[0].size == (32, 32)
     with pytest.raises(pruning.Refused, match="no weights, so it cannot draw"):
-        list(pruning.generate(pruning.load(configs, weights="meta"), pruning.Shot("a")))
+        list(pruning.generate(pruning.load(layouts, weights="meta"), pruning.Shot("a")))
 
 
-def test_what_a_folder_lacks_is_none(configs, tmp_path):
-    shutil.rmtree(configs / "tokenizer")
-    shutil.rmtree(configs / "text_encoder")
-    pipe = pruning.load(configs, weights="random")
+def test_what_a_folder_lacks_is_none(layouts, tmp_path):
+    shutil.rmtree(layouts / "tokenizer")
+    shutil.rmtree(layouts / "text_encoder")
+    pipe = pruning.load(layouts, weights="random")
     assert pipe.tokenizer is pipe.text_encoder is None
-    assert fingerprint(pipe.unet)[0] == fingerprint(pruning.load(configs, weights="meta").unet)[0]
+    assert fingerprint(pipe.unet)[0] == fingerprint(pruning.load(layouts, weights="meta").unet)[0]
     again = pruning.load(pruning.save(pipe, tmp_path / "out"))
     assert again.tokenizer is again.text_encoder is None
     assert same(state(again.unet), state(pipe.unet))
@@ -224,22 +225,22 @@ def test_what_a_folder_lacks_is_none(configs, tmp_path):
         list(pruning.generate(again, pruning.Shot("a")))
 
 
-def test_a_bundled_model_and_a_bare_one(configs):
+def test_a_bundled_model_and_a_bare_one(layouts):
     assert pruning.load("emoji-sd", weights="meta").unet.device.type == "meta"
-    net = pruning.load(configs / "unet", weights="random", seed=3)
+    net = pruning.load(layouts / "unet", weights="random", seed=3)
     assert type(net).__name__ == "UNet2DConditionModel"
-    assert same(state(net), state(pruning.load(configs / "unet", weights="random", seed=3)))
+    assert same(state(net), state(pruning.load(layouts / "unet", weights="random", seed=3)))
 
 
 # Looking without reading.
 
 
-def test_configs_are_inspected_as_the_whole_folder_is(inspected, tiny_folder, configs, monkeypatch):
-    monkeypatch.setattr(store, "read", None)  # no weights are read
+def test_configs_are_inspected_as_the_whole_folder_is(inspected, tiny_folder, layouts, monkeypatch):
+    monkeypatch.setattr(saving, "read", None)  # no weights are read
     for component in ("unet", "vae.decoder", "text_encoder"):
-        one, other = (inspected(folder, "--component", component) for folder in (tiny_folder, configs))
+        one, other = (inspected(folder, "--component", component) for folder in (tiny_folder, layouts))
         assert {**one, "model": ""} == {**other, "model": ""}
-    assert inspected(configs / "unet")["params"] == inspected(configs)["params"]
+    assert inspected(layouts / "unet")["params"] == inspected(layouts)["params"]
     assert inspected("emoji-sd")["input"]["tokens"] == 32
 
 
@@ -267,8 +268,8 @@ def test_a_hub_id_without_its_weights_comes_later():
 
 @pytest.mark.parametrize(("dtype", "figure"), [(None, "47.61 GB in float32"), (torch.bfloat16, "23.8 GB in bfloat16")])
 def test_too_large_for_memory(monkeypatch, dtype, figure):
-    monkeypatch.setattr(blank.memory, "available", lambda: 20 * 10 ** 9)
-    monkeypatch.setattr(blank, "seeded", None)  # nothing is made
+    monkeypatch.setattr(configs.memory, "available", lambda: 20 * 10 ** 9)
+    monkeypatch.setattr(configs, "seeded", None)  # nothing is made
     with pytest.raises(pruning.Refused) as caught:
         pruning.load("flux-dev", weights="random", dtype=dtype)
     assert f"flux-dev takes {figure}, and the limit here is 10 GB" in str(caught.value)

@@ -12,7 +12,7 @@ from benchmarks import cell, pairs, scale, steps, table, width
 from benchmarks.cell import Cell
 from benchmarks.spent import Spent, in_turn
 from benchmarks.table import shown
-from pruning.subject import subject
+from pruning.network.subject import subject
 from pruning.units.catalog import find
 
 

@@ -10,9 +10,12 @@ from conftest import output, same, state, unet
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning import masks, observe, planfile, samples
 from pruning.__main__ import main
-from pruning.subject import plan_of
+from pruning.calibration import samples
+from pruning.decisions import masks
+from pruning.models import planfile
+from pruning.network.subject import plan_of
+from pruning.observe import observe
 from pruning.types import Calibration, Plan, digest
 from pruning.units.catalog import find
 

@@ -21,10 +21,11 @@ from diffusers import (
 from PIL import Image
 
 import pruning
-from pruning import call, canvas, images, pictures, samples
 from pruning.__main__ import main
-from pruning.images import Drawn, draw, draw_pair, preview_of
-from pruning.subject import subject
+from pruning.calibration import call, pictures, samples
+from pruning.drawing import canvas, images
+from pruning.drawing.images import Drawn, draw, draw_pair, preview_of
+from pruning.network.subject import subject
 from pruning.types import Calibration, Shot
 
 
@@ -147,7 +148,7 @@ def test_gray_pictures_are_drawn_shown_and_learnt_from(tmp_path):
     assert float(seen.inputs["sample"].mean()) == pytest.approx(30 / 255 * 2 - 1, abs=0.02)
     pair = [event for event in draw_pair(pipe, pruning.apply(pipe, pruning.plan(pipe, ratio=0.5)), Shot(steps=2))
             if isinstance(event, Drawn)]
-    from pruning.quality import compared
+    from pruning.metrics.quality import compared
     assert 0 < compared(*pair, [""], [], None).ssim < 1
 
 

@@ -16,10 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning import flags, store
 from pruning.__main__ import main, parsed
-from pruning.flags import CALIBRATION, DRAW, KINDS, REQUEST, SHOWN, TRAIN
-from pruning.subject import plan_of, subject
+from pruning.cli import flags
+from pruning.cli.flags import CALIBRATION, DRAW, KINDS, REQUEST, SHOWN, TRAIN
+from pruning.models import saving
+from pruning.network.subject import plan_of, subject
 from pruning.types import Calibration, Plan, Shot
 
 REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers", "adjusted", "recovered"}
@@ -389,8 +390,8 @@ def test_bare_models(done, refused, copy):
 
 def test_a_variant_alone(tiny, copy):
     (copy / UNET).rename(copy / "unet/diffusion_pytorch_model.fp16.safetensors")
-    assert all(map(torch.equal, store.read(copy, None).unet.parameters(), tiny.unet.parameters()))
-    bare = store.read(copy / "unet", None)
+    assert all(map(torch.equal, saving.read(copy, None).unet.parameters(), tiny.unet.parameters()))
+    bare = saving.read(copy / "unet", None)
     assert all(map(torch.equal, bare.parameters(), tiny.unet.parameters()))
 
 
@@ -398,7 +399,7 @@ def test_a_variant_alone(tiny, copy):
 def test_a_pruned_folder_that_lost_something(refused, tiny_folder, tmp_path, flags):
     out = tmp_path / "out"
     assert main(["prune", str(tiny_folder), *flags, "-o", str(out)]) == 0
-    assert store.read(out, torch.bfloat16).unet.dtype == torch.bfloat16  # a coarser type is still zero where it must
+    assert saving.read(out, torch.bfloat16).unet.dtype == torch.bfloat16  # a coarser type is still zero where it must
     tensors = load_file(out / UNET)
     del tensors["mid_block.resnets.0.conv1.weight"]
     save_file(tensors, out / UNET, {"format": "pt"})

@@ -13,10 +13,10 @@ from conftest import ddpm, same, state
 from torch.profiler import ProfilerActivity, profile
 
 import pruning
-from pruning import clock
-from pruning.clock import Measured, Timed, Turn
-from pruning.costs import on_meta
-from pruning.subject import subject
+from pruning.network.subject import subject
+from pruning.timing import clock
+from pruning.timing.clock import Measured, Timed, Turn
+from pruning.units.costs import on_meta
 
 PARTS = ["text_encoder", "step", "denoiser", "vae.decoder", "picture"]
 

@@ -7,12 +7,13 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
-from pruning import costs as costs_module
-from pruning.costs import Example, arguments, on_meta, trace
-from pruning.spread import left_alone
-from pruning.subject import shell, subject
-from pruning.surgery import slice_units
+from pruning.network.inputs import Example, arguments
+from pruning.network.subject import shell, subject
+from pruning.spreads.spread import left_alone
+from pruning.surgery.applying import slice_units
+from pruning.units import costs as costs_module
 from pruning.units.catalog import find
+from pruning.units.costs import on_meta, trace
 
 SHAPES = ("unet", "vae.decoder", "text_encoder")
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"

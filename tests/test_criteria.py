@@ -10,17 +10,19 @@ from conftest import pipeline
 from torch import nn
 
 import pruning
-from pruning import observe, pictures, samples
-from pruning.call import Call
+from pruning.calibration import pictures, samples
+from pruning.calibration.call import Call
 from pruning.criteria import METHODS
 from pruning.criteria import activation as activations
 from pruning.criteria import wanda as wandas
-from pruning.scores import SiteScores, streamed
-from pruning.subject import subject
+from pruning.network import inputs
+from pruning.network.subject import subject
+from pruning.observe import observe
+from pruning.progress import drained
+from pruning.scores.scores import SiteScores, streamed
 from pruning.types import Calibration
 from pruning.units import site as sites
 from pruning.units.catalog import catalog
-from pruning.work import drained
 
 NOISE = Calibration(samples=2, source="noise")
 DATA = [name for name, part in METHODS.items() if part.sees != "weights" and "weight" in part.units]
@@ -463,7 +465,7 @@ def test_wanda_keeps_what_layers_hand_on_nearer(emoji, held_out):
         pruned = dict(pruning.apply(emoji, pruning.plan(
             emoji, method, 0.7, protect=(), calibration=Calibration(samples=12))).unet.named_modules())
         found = errors[method] = dict.fromkeys(
-            (name for name, layer in emoji.unet.named_modules() if isinstance(layer, observe.LAYERS)), 0.0)
+            (name for name, layer in emoji.unet.named_modules() if isinstance(layer, inputs.LAYERS)), 0.0)
 
         def compare(name, layer, given, out, found=found, pruned=pruned):
             found[name] += float((pruned[name](*given) - out).square().sum())

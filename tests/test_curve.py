@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pruning.scores import Curve
+from pruning.scores.scores import Curve
 from ui import importance
 from ui.plots.curve import curve, in_words, runs
 from ui.plots.training import smooth, ticks, training

@@ -12,23 +12,25 @@ from test_stream import published
 from torch import nn
 
 import pruning
-from pruning import preview, samples, timesteps
-from pruning.bundles import Bundles
-from pruning.call import generator, showing
-from pruning.costs import trace
+from pruning.calibration import samples
+from pruning.calibration.call import generator, showing
 from pruning.criteria import METHODS
 from pruning.errors import Refused
-from pruning.planning import request
-from pruning.room import ROUNDINGS, step_of
-from pruning.scores import Curve, SiteScores
-from pruning.subject import subject
-from pruning.surgery import slice_units
+from pruning.network.subject import subject
+from pruning.observe import timesteps
+from pruning.observe.timesteps import counting
+from pruning.planning import preview
+from pruning.planning.planning import request
+from pruning.progress import drained
+from pruning.scores.scores import Curve, SiteScores
+from pruning.spreads.bundles import Bundles
+from pruning.spreads.granularity import ROUNDINGS, step_of
+from pruning.surgery.applying import slice_units
 from pruning.systems.diff_pruning import DiffPruning
-from pruning.timesteps import counting
 from pruning.types import Calibration, Recipe
 from pruning.units.catalog import catalog
+from pruning.units.costs import trace
 from pruning.units.site import Member, Site
-from pruning.work import drained
 
 LOSSES = (0.5, 0.3, 0.02, 0.1, 0.01)
 

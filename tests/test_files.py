@@ -17,8 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning import files, outputs, planfile
 from pruning.__main__ import main
+from pruning.models import files, outputs, planfile
 from pruning.recovery import Training
 from pruning.types import Calibration
 

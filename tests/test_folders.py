@@ -11,8 +11,8 @@ from conftest import PARTS, same, state
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning import folders, models
-from pruning.models import outline
+from pruning.models import folders, sources
+from pruning.models.sources import outline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -130,7 +130,7 @@ def test_the_caches_folder_of_a_model(tiny, tiny_folder, tmp_path):
     ("https://example.com/owner/name", "https://example.com/owner/name", None),
 ])
 def test_names_as_they_are_pasted(text, source, revision):
-    assert models.pasted(text) == (source, revision)
+    assert sources.pasted(text) == (source, revision)
 
 
 def test_a_folder_with_spaces_in_its_name(tiny_folder, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from diffusers import UNet2DModel
 
 import pruning
-from pruning.costs import Example
-from pruning.subject import subject
+from pruning.network.inputs import Example
+from pruning.network.subject import subject
 from pruning.units.catalog import catalog
 from ui import coupling
 from ui.plots import group

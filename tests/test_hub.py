@@ -13,8 +13,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pruning import folders, hub
 from pruning.errors import Refused
+from pruning.models import folders, hub
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

@@ -15,9 +15,9 @@ from diffusers import (
 )
 
 import pruning
-from pruning import canvas
-from pruning.images import Drawn, Preview, Stepped, draw, draw_pair, origin, preview_of, scheduler, starts
-from pruning.samplers import SAMPLERS
+from pruning.drawing import canvas
+from pruning.drawing.images import Drawn, Preview, Stepped, draw, draw_pair, origin, preview_of, scheduler, starts
+from pruning.drawing.samplers import SAMPLERS
 
 SHOT = pruning.Shot("a b", steps=3, seed=4)
 
@@ -167,7 +167,7 @@ def test_a_picture_says_which_model_made_it(tiny):
 
 def zeros(tiny, plan):
     """Of the dense component."""
-    net = pruning.subject.subject(tiny, plan.recipe.component).net
+    net = pruning.network.subject.subject(tiny, plan.recipe.component).net
     return sum(int((tensor == 0).sum()) for tensor in net.parameters())
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pruning import intervals
-from pruning.intervals import EQUAL, FASTER, FEW, NOISE, NOISY, SAME, SLOWER
+from pruning.timing import intervals
+from pruning.timing.intervals import EQUAL, FASTER, FEW, NOISE, NOISY, SAME, SLOWER
 
 
 def doubling(count):

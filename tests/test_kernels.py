@@ -9,9 +9,10 @@ from torch.sparse._semi_structured_conversions import (
 )
 
 import pruning
-from pruning.costs import Costs, Example, trace
-from pruning.kernels import MULTIPLES, Ceiling, amdahl, ceiling, kernel_for
+from pruning.network.inputs import Example
+from pruning.timing.kernels import MULTIPLES, Ceiling, amdahl, ceiling, kernel_for
 from pruning.units.catalog import find
+from pruning.units.costs import Costs, trace
 from pruning.units.site import Member, Site
 
 

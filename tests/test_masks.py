@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from pruning.decisions.masks import mark, packed, resolved, unpacked
 from pruning.errors import Refused
-from pruning.masks import mark, packed, resolved, unpacked
-from pruning.scores import SiteScores, keys
+from pruning.scores.scores import SiteScores, keys
 from pruning.types import Decision
 from pruning.units.site import Member, Site
 

@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from pruning import memory
+from pruning.network import memory
 
 GB = 10 ** 9
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pruning.microscope import grouping, look
+from pruning.planning.microscope import grouping, look
 from pruning.units.site import Member, Site
 
 LINEAR = Site("linear", "nm", 8, (Member("linear.weight", 0),), inputs=4)

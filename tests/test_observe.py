@@ -8,13 +8,14 @@ import torch
 from conftest import pipeline, same, state
 from torch import nn
 
-from pruning import observe, samples
-from pruning.call import Call
+from pruning.calibration import samples
+from pruning.calibration.call import Call
 from pruning.errors import Refused
-from pruning.subject import subject
+from pruning.network.subject import subject
+from pruning.observe import observe
+from pruning.progress import drained
 from pruning.types import Calibration
 from pruning.units.site import Member, Site
-from pruning.work import drained
 
 NOISE = Calibration(samples=4, source="noise")
 

@@ -12,12 +12,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
-from pruning.costs import Example, arguments, on_meta, trace
-from pruning.images import draw_pair
-from pruning.scores import finite
-from pruning.subject import subject
+from pruning.drawing.images import draw_pair
+from pruning.network.inputs import Example, arguments
+from pruning.network.subject import subject
+from pruning.scores.scores import finite
 from pruning.types import Shot
 from pruning.units.catalog import find, left_out, why_not
+from pruning.units.costs import on_meta, trace
 
 ATTENTION = "mid_block.attentions.0.transformer_blocks.0"
 ALL = ("weight", "head", "neuron", "channel", "width")
@@ -132,7 +133,7 @@ def test_hooks_are_no_reason_to_forget_a_count():
     """What is in the way of a copy is not remembered: once it is gone, the same architecture is counted."""
     import accelerate
 
-    from pruning import costs
+    from pruning.units import costs
 
     net = unet(layers_per_block=2)
     accelerate.dispatch_model(net, {"": "cpu"}, force_hooks=True)

@@ -8,17 +8,18 @@ import torch
 from torch import nn
 
 import pruning
-from pruning import masks, planning
 from pruning.criteria.wanda import Wanda
-from pruning.observe import Norms
-from pruning.overlap import Overlap, overlapping, removed
-from pruning.scores import collecting
-from pruning.spread import decide
-from pruning.subject import subject
+from pruning.decisions import masks
+from pruning.network.subject import subject
+from pruning.observe.observe import Norms
+from pruning.planning import planning
+from pruning.planning.overlap import Overlap, overlapping, removed
+from pruning.progress import drained
+from pruning.scores.scores import collecting
+from pruning.spreads.spread import decide
 from pruning.types import Calibration, Recipe
 from pruning.units.catalog import catalog
 from pruning.units.site import indices
-from pruning.work import drained
 
 NOISE = Calibration(samples=2, source="noise")
 

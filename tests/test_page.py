@@ -16,9 +16,9 @@ from hub_stub import HubStub
 
 import app
 import pruning
+from pruning.cache import Kept
 from pruning.criteria import METHODS
 from pruning.errors import Refused
-from pruning.kept import Kept
 from pruning.recovery import Recovery, options
 from pruning.registry import knobs
 from pruning.types import Calibration, Plan, Shot
@@ -116,7 +116,7 @@ def test_two_visitors_at_once_get_what_a_lone_visitor_gets(url):
 
 
 def test_the_dense_pipeline_is_as_it_was_after_all_that(url):
-    from pruning.subject import fingerprint, subject
+    from pruning.network.subject import fingerprint, subject
 
     before = fingerprint(subject(device.pipeline("emoji-sd")).net)
     generate(Client(url, verbose=False), ratio=80)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pruning import pictures
+from pruning.calibration import pictures
 from pruning.errors import Refused
 
 SIDE = 8

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruning import planning, preview
 from pruning.errors import Refused
-from pruning.spread import gone
-from pruning.work import drained
+from pruning.planning import planning, preview
+from pruning.progress import drained
+from pruning.spreads.spread import gone
 
 
 @pytest.fixture(scope="module")

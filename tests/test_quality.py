@@ -16,8 +16,8 @@ from PIL import Image
 
 import pruning
 from assets.make import glyphs
-from pruning.images import Drawn, Origin, Stepped, draw_pair
-from pruning.quality import CANDIDATES, COLOURS, Divergence, Judge, apart, compared, judge_for, likeness, place
+from pruning.drawing.images import Drawn, Origin, Stepped, draw_pair
+from pruning.metrics.quality import CANDIDATES, COLOURS, Divergence, Judge, apart, compared, judge_for, likeness, place
 
 ROOT = Path(__file__).parent.parent
 ORIGIN = Origin("0" * 16, 1, 0)
@@ -161,7 +161,7 @@ def test_candidates_are_always_the_same(judge):
     assert judge.captions == Judge().captions
     assert len(set(judge.captions)) == CANDIDATES + 1
     assert tuple(glyphs.COLOURS) == COLOURS
-    core = {entry["name"] for entry in pruning.models.vocabulary("emoji-sd") if entry["core"]}
+    core = {entry["name"] for entry in pruning.models.sources.vocabulary("emoji-sd") if entry["core"]}
     names, colours = zip(*(caption.removesuffix(" background").split(" on a ") for caption in judge.captions),
                          strict=True)
     assert set(names) <= core
@@ -171,7 +171,7 @@ def test_candidates_are_always_the_same(judge):
 def test_the_core_comes_first(monkeypatch):
     """The rest fills up what the core leaves."""
     listed = [{"name": f"{'core' if i % 2 else 'rest'} {i}", "core": bool(i % 2)} for i in range(240)]
-    monkeypatch.setattr("pruning.quality.vocabulary", lambda source: listed)
+    monkeypatch.setattr("pruning.metrics.quality.vocabulary", lambda source: listed)
     kinds = [caption.split()[0] for caption in Judge().captions]
     assert kinds == ["core"] * 120 + ["rest"] * 81
 

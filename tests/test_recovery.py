@@ -16,9 +16,13 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 
 import pruning
-from pruning import samples, store, surgery
 from pruning.__main__ import main
-from pruning.call import generator
+from pruning.calibration import samples
+from pruning.calibration.call import generator
+from pruning.cli.watched import Asked, Watch
+from pruning.models import saving
+from pruning.network.subject import plan_of, remember, subject
+from pruning.progress import Looked, drained
 from pruning.recovery import (
     LOSSES,
     Batch,
@@ -34,12 +38,10 @@ from pruning.recovery import (
     shown,
     sides,
 )
-from pruning.sparse import running
-from pruning.subject import plan_of, remember, subject
+from pruning.reports.verdict import headline
+from pruning.surgery import applying
+from pruning.timing.sparse import running
 from pruning.types import Calibration, Plan, Shot
-from pruning.verdict import headline
-from pruning.watched import Asked, Watch
-from pruning.work import Looked, drained
 
 WIDTH, MASKS = {"ratio": 0.5, "units": "width"}, {"ratio": 0.5, "only": ("mid_block*",)}
 
@@ -144,7 +146,7 @@ def test_one_of_eight_samples_is_kept_apart(tiny):
         prompts = tuple("ab"[i % 2] * (i + 1) for i in range(count))
         asked = Calibration(prompts, samples=count, source="generated")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pruning.pictures.drawing", drawn_at_once)
+            patch.setattr("pruning.calibration.pictures.drawing", drawn_at_once)
             material = drained(shown.gathering(looked_at, looked_at, asked))
         assert (material.count, material.held) == (count, held)
         assert material.on.endswith(on)
@@ -347,7 +349,7 @@ def test_the_plan_cannot_be_carried_out_again(small, tiny, how):
         pruning.apply(tiny, plan_of(made))
     broken = replace(plan_of(made).steps[-1].decision, sites={"": {"steps": 3}})
     with pytest.raises(pruning.Refused, match="does not have"):
-        surgery.known_units(replace(plan_of(made).steps[-1], decision=broken), made.unet)
+        applying.known_units(replace(plan_of(made).steps[-1], decision=broken), made.unet)
 
 
 def test_pruning_goes_on_after_a_recovery(small, tiny, how, tmp_path):
@@ -416,7 +418,8 @@ def test_half_precision_is_trained_in_single(album, how):
 
 def test_the_dense_model_draws_the_samples_of_a_pruned_one(small, tiny, how, monkeypatch):
     drew = []
-    monkeypatch.setattr("pruning.pictures.drawing", lambda *how: (drew.append(how[0]), drawn_at_once(*how))[1])
+    monkeypatch.setattr("pruning.calibration.pictures.drawing",
+                        lambda *how: (drew.append(how[0]), drawn_at_once(*how))[1])
     recovered(small, tiny, how(calibration=Calibration(("a",), source="generated")))
     assert drew == [tiny]
 
@@ -622,7 +625,7 @@ def test_a_training_whose_folder_cannot_be_written_is_kept(command, whole, tmp_p
         monkeypatch.setattr("pruning.__main__.Watch", type("Watch", (Watch,), {"__call__": lambda *event: (
             out.mkdir(exist_ok=True), (out / "note").write_text("mine"))}))
     else:
-        monkeypatch.setattr(store, "halved", lambda pipe: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        monkeypatch.setattr(saving, "halved", lambda pipe: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     capsys.readouterr()
     assert main(argv) == 1
     told = json.loads(capsys.readouterr().out)["error"]
@@ -679,7 +682,7 @@ def test_the_dense_models_own_pictures_teach_a_pruned_model_from_a_folder(album,
     shutil.copytree(album, tmp_path / "tiny" / "calibration")
     captions = {f"{i}.png": "a b" if i % 2 else "b" for i in range(4)}
     (tmp_path / "tiny" / "calibration" / "captions.json").write_text(json.dumps(captions))
-    monkeypatch.setattr("pruning.pictures.MODELS", tmp_path)
+    monkeypatch.setattr("pruning.calibration.pictures.MODELS", tmp_path)
     monkeypatch.chdir(tmp_path)
     dense = remember(pruning.load(folders / "dense"), "tiny")
     made = pruning.recover(pruning.load(folders / "pruned"), dense, steps=1, batch=2)

@@ -13,9 +13,11 @@ from conftest import output, same, state, unet
 from torch import nn
 
 import pruning
-from pruning import accounting, repair, samples, surgery
-from pruning.call import Call
-from pruning.subject import plan_of, subject
+from pruning.calibration import samples
+from pruning.calibration.call import Call
+from pruning.network.subject import plan_of, subject
+from pruning.reports import accounting
+from pruning.surgery import applying, repair
 from pruning.types import Calibration
 from pruning.units.catalog import find
 from pruning.units.weight import sites
@@ -560,7 +562,7 @@ def test_work_that_is_abandoned_leaves_nothing(tiny, masked, events, monkeypatch
     monkeypatch.setattr(repair, "room", lambda device: 1 << 22)  # more than one group
     before = state(tiny)
     versions = [tensor._version for tensor in tiny.unet.parameters()]
-    work = surgery.applying(tiny, masked("weights")[0])
+    work = applying.applying(tiny, masked("weights")[0])
     with closing(work):
         event = next(work)
         while event.done < events % event.of:
@@ -579,7 +581,7 @@ def test_progress_runs_to_its_end(tiny, masked, monkeypatch):
     found = [site for site in find(tiny.unet, "weight") if site.name in plan.steps[0].decision.sites]
     groups = len(list(repair._groups(tiny.unet, found)))
     assert groups > 1
-    told = list(surgery.applying(tiny, plan))
+    told = list(applying.applying(tiny, plan))
     assert [event.done for event in told] == list(range(1, len(told) + 1))
     assert {event.of for event in told} == {len(told)} == {groups * 2 + len(found) + 2}
 

@@ -9,9 +9,12 @@ import torch
 from conftest import pipeline
 
 import pruning
-from pruning import observe, printed, repeats, samples, timesteps
+from pruning.calibration import samples
+from pruning.cli import printed
 from pruning.criteria import METHODS
-from pruning.subject import subject
+from pruning.network.subject import subject
+from pruning.observe import observe, timesteps
+from pruning.scores import repeats
 from pruning.types import Calibration
 
 NOISE = Calibration(samples=4, source="noise")
@@ -85,10 +88,10 @@ def shown_alone(monkeypatch, calls):
 def test_halves_of_gradients_are_those_of_half_of_the_samples(tiny, monkeypatch, calibration, how):
     looked_at = looked_at_by(tiny, calibration)
     shown = samples.calls(looked_at, samples.settled(looked_at, calibration))
-    found = pruning.work.drained(observe.gradients(looked_at, calibration, how))
+    found = pruning.progress.drained(observe.gradients(looked_at, calibration, how))
     for half, calls in zip(found.halves, halves_of(shown, calibration), strict=True):
         shown_alone(monkeypatch, calls)
-        own = pruning.work.drained(observe.gradients(looked_at, calibration, how)).mean
+        own = pruning.progress.drained(observe.gradients(looked_at, calibration, how)).mean
         for name in ("conv_in.weight", "mid_block.resnets.0.norm1.bias", "conv_out.weight"):
             assert torch.allclose(half.mean[name], own[name], rtol=1e-3, atol=1e-5 * float(own[name].abs().max()))
     assert set(found.halves[1].mean) == set(found.mean)
@@ -97,10 +100,10 @@ def test_halves_of_gradients_are_those_of_half_of_the_samples(tiny, monkeypatch,
 def test_halves_of_norms_are_those_of_half_of_the_samples(tiny, monkeypatch):
     looked_at = subject(tiny)
     shown = samples.calls(looked_at, samples.settled(looked_at, DRAWN))
-    found = pruning.work.drained(observe.input_norms(looked_at, DRAWN, 2))
+    found = pruning.progress.drained(observe.input_norms(looked_at, DRAWN, 2))
     for half, calls in zip(found.halves, halves_of(shown, DRAWN), strict=True):
         shown_alone(monkeypatch, calls)
-        own = pruning.work.drained(observe.input_norms(looked_at, DRAWN, 2))
+        own = pruning.progress.drained(observe.input_norms(looked_at, DRAWN, 2))
         assert all(torch.allclose(half[name], norm, rtol=1e-5) for name, norm in own.items())
 
 
@@ -111,7 +114,7 @@ def test_halves_of_sums_over_timesteps_are_of_half_of_the_batch(tiny, calibratio
     """What the halves say, weighed by their shares of the batch, is what all of it says."""
     looked_at = looked_at_by(tiny, calibration)
     settled = samples.settled(looked_at, calibration)
-    found = pruning.work.drained(timesteps.summed(looked_at, settled, (300, 600), (True, True)))
+    found = pruning.progress.drained(timesteps.summed(looked_at, settled, (300, 600), (True, True)))
     one, other = found.halves
     assert found.share == pytest.approx(share)
     for name in ("conv_in.weight", "conv_out.weight"):
@@ -123,7 +126,7 @@ def test_halves_of_sums_over_timesteps_are_of_half_of_the_batch(tiny, calibratio
 def test_one_sample_of_a_batch_has_no_halves(tiny):
     looked_at = subject(tiny)
     settled = samples.settled(looked_at, replace(DRAWN, prompts="a", samples=2))
-    assert pruning.work.drained(timesteps.summed(looked_at, settled, (300,), (True,))).halves is None
+    assert pruning.progress.drained(timesteps.summed(looked_at, settled, (300,), (True,))).halves is None
 
 
 @pytest.mark.parametrize(("name", "units"), SEEING)
@@ -155,11 +158,11 @@ def test_the_figure_is_that_of_two_looks_at_half_of_the_samples_each(tiny, monke
 def test_halves_cost_no_pass_and_leave_the_scores_as_they_were(tiny, monkeypatch):
     looked_at, passes = subject(tiny.unet), []
     hook = tiny.unet.register_forward_hook(lambda *_: passes.append(1))
-    both = pruning.work.drained(observe.gradients(looked_at, NOISE))
+    both = pruning.progress.drained(observe.gradients(looked_at, NOISE))
     assert len(passes) == 4
     observe.forget()
     monkeypatch.setattr(observe, "room_for", lambda times, tensors: False)  # gradients have no room twice
-    alone = pruning.work.drained(observe.gradients(looked_at, NOISE))
+    alone = pruning.progress.drained(observe.gradients(looked_at, NOISE))
     hook.remove()
     assert (alone.halves, len(passes)) == (None, 8)
     assert all(torch.equal(both.mean[name], mean) for name, mean in alone.mean.items())

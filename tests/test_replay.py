@@ -12,9 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pruning
-from pruning import flags, planning
 from pruning.__main__ import main, parsed
+from pruning.cli import flags
 from pruning.errors import Refused
+from pruning.planning import planning
 from pruning.types import Calibration, Recipe, Shot
 from ui.replay import CONTROL, command, python, record
 

@@ -20,9 +20,9 @@ from diffusers import (
 )
 
 import pruning
-from pruning import canvas, images, samplers
-from pruning.images import Drawn, draw, draw_pair
-from pruning.samplers import SAMPLERS
+from pruning.drawing import canvas, images, samplers
+from pruning.drawing.images import Drawn, draw, draw_pair
+from pruning.drawing.samplers import SAMPLERS
 
 LEVELS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 CLASSES = sorted(name for name in dir(diffusers) if name.endswith("Scheduler"))

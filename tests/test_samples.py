@@ -20,10 +20,11 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from pruning import call, canvas, pictures, samples
+from pruning.calibration import call, pictures, samples
+from pruning.drawing import canvas
+from pruning.drawing.images import draw
 from pruning.errors import Refused
-from pruning.images import draw
-from pruning.subject import fingerprint, remember, subject
+from pruning.network.subject import fingerprint, remember, subject
 from pruning.types import Calibration, Shot
 
 

@@ -12,9 +12,10 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel
 
 import pruning
-from pruning import blank, memory
-from pruning.models import outline
-from pruning.subject import plan_of
+from pruning.models import configs
+from pruning.models.sources import outline
+from pruning.network import memory
+from pruning.network.subject import plan_of
 from pruning.types import digest
 
 FILE = "diffusion_pytorch_model.safetensors"
@@ -253,7 +254,7 @@ def enlarge(folder, **settings):
 
 @pytest.mark.parametrize(("settings", "words"), [
     ({"block_out_channels": [8000, 8000]}, "is of another shape"),
-    ({"layers_per_block": 100_000}, f"more than {blank.MOST_PARTS} layers and tensors"),
+    ({"layers_per_block": 100_000}, f"more than {configs.MOST_PARTS} layers and tensors"),
 ])
 def test_configs_of_another_size(smaller, tmp_path, monkeypatch, settings, words):
     folder = pruning.save(smaller, tmp_path / "out")

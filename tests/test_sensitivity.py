@@ -13,14 +13,16 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 import pruning
-from pruning import planning, samples, sensitivity
-from pruning.call import Call
-from pruning.room import Room, step_of
-from pruning.sensitivity import Walked, blocks
-from pruning.subject import plan_of, shell, subject
+from pruning.calibration import samples
+from pruning.calibration.call import Call
+from pruning.network.subject import plan_of, shell, subject
+from pruning.planning import planning
+from pruning.progress import drained
+from pruning.spreads import sensitivity
+from pruning.spreads.granularity import Room, step_of
+from pruning.spreads.sensitivity import Walked, blocks
 from pruning.types import Calibration, Recipe
 from pruning.units.site import Member, Site
-from pruning.work import drained
 
 NOISE = Calibration(samples=2, source="noise")
 ATTENTION = "mid_block.attentions.0.transformer_blocks.0"

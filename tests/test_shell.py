@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pruning import shell
 from pruning.__main__ import main
-from pruning.shell import Stopped
+from pruning.cli import shell
+from pruning.cli.shell import Stopped
 
 ROOT = Path(__file__).parent.parent
 

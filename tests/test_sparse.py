@@ -14,13 +14,14 @@ from torch.sparse._semi_structured_conversions import (
 )
 
 import pruning
-from pruning import accounting, clock, kernels, sparse
-from pruning.accounting import ran_sparse
-from pruning.costs import Costs
-from pruning.sparse import Probe, Ran, Sparse, accelerated, probe, running, tally
-from pruning.subject import fingerprint, subject
+from pruning.network.subject import fingerprint, subject
+from pruning.reports import accounting
+from pruning.reports.accounting import ran_sparse
+from pruning.reports.verdict import sentence
+from pruning.timing import clock, kernels, sparse
+from pruning.timing.sparse import Probe, Ran, Sparse, accelerated, probe, running, tally
 from pruning.types import DEFAULT_PROTECT, Decision, PlanStep, Recipe
-from pruning.verdict import sentence
+from pruning.units.costs import Costs
 
 CONVOLUTION = "PyTorch has 2:4 kernels for linear layers only"
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: PyTorch has 2:4 kernels on CUDA alone")

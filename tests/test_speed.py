@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import pruning
-from pruning import intervals
-from pruning.accounting import speed, timed_for
-from pruning.clock import Measured, Timed
-from pruning.kernels import Ceiling
+from pruning.reports.accounting import speed, timed_for
+from pruning.timing import intervals
+from pruning.timing.clock import Measured, Timed
+from pruning.timing.kernels import Ceiling
 from pruning.types import Decision, PlanStep, Recipe
 
 
@@ -183,7 +183,7 @@ def test_a_pattern_on_a_cpu_says_why(tiny):
 
 def test_a_report_knows_the_layers_that_the_pattern_took(tiny, monkeypatch):
     """As if it stood on a GPU."""
-    from pruning import accounting
+    from pruning.reports import accounting
 
     def on_a_gpu(sites, costs, dtype, device_type, pattern):
         asked.append([site.name for site in sites])

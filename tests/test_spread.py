@@ -11,22 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pruning
-from pruning.bundles import Bundles, bundles_gone
-from pruning.planning import request
-from pruning.scores import Sketch, keys
-from pruning.spread import (
-    Room,
-    Share,
-    free_sites,
-    gone,
-    kept_pattern,
-    kind_of,
-    left_alone,
-    parse_pattern,
-    protected,
-    ratio_of,
-    share,
-)
+from pruning.decisions.pattern import kept_pattern, parse_pattern
+from pruning.planning.planning import request
+from pruning.scores.scores import Sketch, keys
+from pruning.spreads.bundles import Bundles, bundles_gone
+from pruning.spreads.spread import Room, Share, free_sites, gone, kind_of, left_alone, protected, ratio_of, share
 from pruning.units.catalog import find
 from pruning.units.site import Member, Site, indices, ranges
 

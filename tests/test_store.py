@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning import accounting, store
-from pruning.subject import fingerprint, plan_of
+from pruning.models import saving
+from pruning.network import size
+from pruning.network.subject import fingerprint, plan_of
 from pruning.types import digest
 
 WIDTH = {"ratio": 0.5, "units": "width"}
@@ -118,7 +119,7 @@ def test_half_precision_where_nothing_is_lost(tiny, tmp_path):
 @pytest.mark.parametrize(("value", "fits"), [(1.0, True), (65504.0, True), (65536.0, False), (1 / 3, False),
                                              (2.0**-24, True), (2.0**-26, False), (float("inf"), True)])
 def test_what_half_precision_holds(value, fits):
-    assert accounting.survives(torch.tensor([value, 0.5])) is fits
+    assert size.survives(torch.tensor([value, 0.5])) is fits
 
 
 @pytest.mark.parametrize(("part", "component"), [("unet", "unet"), ("vae", "vae.decoder"),
@@ -195,7 +196,7 @@ def test_rounding_while_loading_keeps_to_the_plan(how, dtype, tmp_path):
 def test_as_stored_is_one_type_for_all(narrow, sparse, tiny_folder):
     """What a GPU gets: no type asked for."""
     for folder, dtype in ((narrow, torch.float16), (sparse, torch.float16), (tiny_folder, torch.float32)):
-        pipe = store.read(folder, None)
+        pipe = saving.read(folder, None)
         assert {tensor.dtype for part in PARTS for tensor in getattr(pipe, part).parameters()} == {dtype}
 
 

@@ -11,15 +11,15 @@ from torch import nn
 
 import pruning
 from benchmarks import width
-from pruning import planning
-from pruning.costs import on_meta
-from pruning.models import ARCHITECTURES
-from pruning.spread import protected
-from pruning.subject import module_at, subject
-from pruning.surgery import kept_units
+from pruning.models.sources import ARCHITECTURES
+from pruning.network.subject import module_at, subject
+from pruning.planning import planning
+from pruning.spreads.spread import protected
+from pruning.surgery.applying import kept_units
 from pruning.types import Recipe
 from pruning.units import stream
 from pruning.units.catalog import catalog, find, why_not
+from pruning.units.costs import on_meta
 
 RATIOS = (0.25, 0.5, 0.75)
 

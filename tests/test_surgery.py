@@ -11,12 +11,12 @@ import torch
 from conftest import PARTS, output, pipeline, same, state, unet
 
 import pruning
+from pruning.decisions.pattern import parse_pattern
 from pruning.errors import Later
-from pruning.spread import parse_pattern
-from pruning.subject import fingerprint, plan_of, subject
+from pruning.network.subject import fingerprint, plan_of, subject
+from pruning.surgery.norms import KeptGroupNorm
 from pruning.types import Decision
 from pruning.units.catalog import find
-from pruning.units.norms import KeptGroupNorm
 from pruning.units.site import indices
 
 WIDTHS = [("unet", "head", 0.25), ("unet", "head", 0.75), ("unet", "neuron", 0.1), ("unet", "neuron", 0.9),

@@ -13,11 +13,11 @@ from diffusers import (
 from torch import nn
 
 import pruning
-from pruning import samples
-from pruning.costs import trace
-from pruning.subject import subject
+from pruning.calibration import samples
+from pruning.network.subject import subject
 from pruning.types import Calibration
 from pruning.units.catalog import catalog, find
+from pruning.units.costs import trace
 
 NETS = {
     "sd3": lambda: SD3Transformer2DModel(

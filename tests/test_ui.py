@@ -10,11 +10,12 @@ import pytest
 from conftest import Knobs
 from PIL import Image
 
-from pruning import accounting, intervals
 from pruning.errors import Refused
-from pruning.overlap import Overlap
+from pruning.planning.overlap import Overlap
+from pruning.progress import Looked
+from pruning.reports import accounting
+from pruning.timing import intervals
 from pruning.types import Decision, PlanStep, Recipe
-from pruning.work import Looked
 from ui import compare, controls, door, pairs, report, words
 from ui.plots import agreement, cards, importance, layers, markup, mask, pair, speed
 from ui.progress import kept_in, paced

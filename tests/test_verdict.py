@@ -3,10 +3,10 @@
 import pytest
 
 import pruning
-from pruning import intervals
-from pruning.images import Drawn, draw_pair
-from pruning.quality import compared
-from pruning.verdict import BANDS, headline, sentence
+from pruning.drawing.images import Drawn, draw_pair
+from pruning.metrics.quality import compared
+from pruning.reports.verdict import BANDS, headline, sentence
+from pruning.timing import intervals
 
 ZEROS = {"dense": 100, "pruned": 100, "nonzero": 70}
 SLICED = {"dense": 190, "pruned": 100, "nonzero": 100}

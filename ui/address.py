@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from pruning.criteria import METHODS
+from pruning.drawing.samplers import SAMPLERS
 from pruning.errors import Refused
-from pruning.models import BUNDLED
-from pruning.planning import pattern_ratio, usual
+from pruning.models.sources import BUNDLED
+from pruning.planning.planning import pattern_ratio, usual
 from pruning.registry import checked, knobs
-from pruning.room import MULTIPLES, ROUNDINGS
-from pruning.samplers import SAMPLERS
-from pruning.spread import OF, SPREADS
+from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
+from pruning.spreads.spread import OF, SPREADS
 from pruning.types import Calibration, Recipe, Shot
 from pruning.units.catalog import FINDERS
 

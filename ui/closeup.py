@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pruning import microscope, spread, surgery
-from pruning.kernels import Ceiling, ceiling, kernel_for
-from pruning.microscope import Microscope
-from pruning.subject import subject
+from pruning.decisions import pattern
+from pruning.network.subject import subject
+from pruning.planning import microscope
+from pruning.planning.microscope import Microscope
+from pruning.spreads import spread
+from pruning.surgery import applying
+from pruning.timing.kernels import Ceiling, ceiling, kernel_for
 from pruning.types import Recipe
 from pruning.units.site import indices
 from ui import coupling, device
@@ -68,11 +71,11 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
         stays = np.ones(weight.shape, dtype=bool)
     else:
         with device.LOCK:
-            ((_, found),) = surgery.kept_masks(looked_at, step, [name])
+            ((_, found),) = applying.kept_masks(looked_at, step, [name])
         stays = site.rows(found).reshape(-1, site.inputs).numpy()
     m, lens = 0, dict[str, Any]()
     if wanted.pattern and entry is not None:
-        m = spread.parse_pattern(wanted.pattern)[1]
+        m = pattern.parse_pattern(wanted.pattern)[1]
         lens = {"micro": microscope.look(site, stored.float(), scored.whole(name), wanted.pattern),
                 "kernels": tuple((where, kernel_for(site, tuple(stored.shape), dtype, kind, wanted.pattern))
                                  for where, dtype, kind in devices(stored)), "most": ceilings(wanted)}

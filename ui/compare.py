@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 
 from pruning.errors import Refused
-from pruning.models import BUNDLED, bars, vocabulary
+from pruning.models.sources import BUNDLED, bars, vocabulary
+from pruning.network.subject import DENOISERS, LABELS
 from pruning.recovery import Recovery
-from pruning.subject import DENOISERS, LABELS
+from pruning.reports.verdict import headline, sentence
 from pruning.types import Recipe, Shot
-from pruning.verdict import headline, sentence
 from ui import clicks, drawing, limits, words
 from ui.address import MOST
 from ui.controls import choice, option

@@ -14,31 +14,27 @@ from typing import Any, TypeVar
 import torch
 
 import pruning
-from pruning import (
-    canvas,
-    memory,
-    models,
-    planning,
-    preview,
-    repeats,
-    samples,
-    sensitivity,
-    spread,
-    surgery,
-    timesteps,
-)
-from pruning.clock import threads
+from pruning.cache import GB, Kept
+from pruning.calibration import samples
 from pruning.criteria import METHODS
+from pruning.drawing import canvas
 from pruning.errors import Refused
-from pruning.kept import GB, Kept
-from pruning.overlap import Overlap, overlapping
-from pruning.preview import Table, Totals
-from pruning.scores import Curve, Scores
-from pruning.subject import LABELS, components, parts_of, subject
+from pruning.models import sources
+from pruning.network import memory
+from pruning.network.subject import LABELS, components, parts_of, subject
+from pruning.observe import timesteps
+from pruning.planning import planning, preview
+from pruning.planning.overlap import Overlap, overlapping
+from pruning.planning.preview import Table, Totals
+from pruning.progress import Looked, drained
+from pruning.scores import repeats
+from pruning.scores.scores import Curve, Scores
+from pruning.spreads import sensitivity, spread
+from pruning.surgery import applying
+from pruning.timing.clock import threads
 from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
 from pruning.units.site import WEIGHTS
-from pruning.work import Looked, drained
 from ui import limits
 from ui.plots.layers import Layer
 from ui.turns import Turns
@@ -94,14 +90,14 @@ def nbytes(pipe: Any) -> int:
 
 def pipeline(source: str) -> Any:
     """The dense pipeline, loaded once."""
-    if PUBLIC and source not in models.BUNDLED and source not in ALLOWED:
+    if PUBLIC and source not in sources.BUNDLED and source not in ALLOWED:
         raise Refused("This public page runs its bundled and listed models only.",
                       "Duplicate the Space, or run it on your machine, to load others.")
     found = PIPES.look(source)
     if found is not None:  # a download by somebody else must not hold up a model that is there
         return found
     with LOADING:
-        weights = "random" if source in models.SLUGS else "trained"
+        weights = "random" if source in sources.SLUGS else "trained"
         return PIPES.get_or(source, lambda: (pipe := pruning.load(source, weights=weights), nbytes(pipe)))
 
 
@@ -258,7 +254,7 @@ def pruned(wanted: Recipe) -> Generator[Looked, None, Any]:
     found = PRUNED.look(wanted)
     if found is None:
         decided = yield from planned(wanted)
-        found = yield from stepwise(surgery.applying(pipeline(wanted.model), decided))
+        found = yield from stepwise(applying.applying(pipeline(wanted.model), decided))
         found = PRUNED.get_or(wanted, lambda: (found, nbytes(subject(found, wanted.component).net)))
     return found
 

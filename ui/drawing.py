@@ -10,14 +10,14 @@ from math import prod
 from statistics import median
 
 import pruning
-from pruning import canvas, images
-from pruning.clock import Measured, Turn, machine, turns
+from pruning.drawing import canvas, images
 from pruning.errors import Refused
-from pruning.quality import Divergence, compared, judge_for
+from pruning.metrics.quality import Divergence, compared, judge_for
+from pruning.network.subject import plan_of
+from pruning.progress import Looked, drained
 from pruning.recovery import Event, Recovery
-from pruning.subject import plan_of
+from pruning.timing.clock import Measured, Turn, machine, turns
 from pruning.types import Recipe, Shot
-from pruning.work import Looked, drained
 from ui import device, limits, tuned
 from ui.device import LOCK, PREVIEWS
 from ui.pairs import Pair

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from pruning.scores import Curve
+from pruning.scores.scores import Curve
 from ui import clicks, limits
 from ui.controls import choice
 from ui.door import heard

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 
 from pruning.errors import Refused, in_words, out_of_memory
-from pruning.models import BUNDLED
-from pruning.preview import RATIOS, Table, Totals
+from pruning.models.sources import BUNDLED
+from pruning.planning.preview import RATIOS, Table, Totals
+from pruning.progress import Looked
 from pruning.types import Recipe, Shot
 from pruning.units.site import WEIGHTS
-from pruning.work import Looked
 from ui import (
     address,
     clicks,

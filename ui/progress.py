@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 from time import perf_counter
 from typing import Any
 
-from pruning.work import Looked
+from pruning.progress import Looked
 from ui.plots.markup import tag, text
 
 EVERY = 0.15  # seconds between two notes

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from pruning.errors import Refused
+from pruning.progress import Looked
 from pruning.recovery import Event, Held, Recovery, Trained
-from pruning.work import Looked
 from ui import compare
 from ui.drawing import Frame
 from ui.pairs import Pair

@@ -13,14 +13,14 @@ from math import isfinite
 from typing import Any
 
 import pruning
-from pruning import planning
+from pruning.cli.flags import DRAW, LOAD, OF_CALIBRATION, REQUEST, TRAIN, Flag, spelled
+from pruning.cli.flags import asked as known_flags
 from pruning.criteria import METHODS
 from pruning.errors import Refused
-from pruning.flags import DRAW, LOAD, OF_CALIBRATION, REQUEST, TRAIN, Flag, spelled
-from pruning.flags import asked as known_flags
-from pruning.models import SLUGS
+from pruning.models.sources import SLUGS
+from pruning.network.subject import DENOISERS
+from pruning.planning import planning
 from pruning.recovery import Recovery
-from pruning.subject import DENOISERS
 from pruning.types import SCHEMA, Calibration, Recipe, Shot
 
 SCRIPT = "Take the Python script."
@@ -128,7 +128,7 @@ def command(recipe: Recipe, shot: Shot, recovery: Recovery | None = None) -> str
 
 
 def options(values: Mapping[str, Any], known: Mapping[str, Flag]) -> Iterator[str]:
-    """Values as flags, in the way in which ``pruning.flags`` reads them."""
+    """Values as flags, in the way in which ``pruning.cli.flags`` reads them."""
     for name, value in values.items():
         if value is True:
             yield f"--{spelled(name)[0]}"

@@ -10,9 +10,9 @@ import gradio as gr
 from pruning import DEFAULT, methods
 from pruning.criteria import METHODS
 from pruning.errors import Refused
-from pruning.models import BUNDLED
-from pruning.planning import ALONE, sees, usual
-from pruning.room import MULTIPLES, ROUNDINGS
+from pruning.models.sources import BUNDLED
+from pruning.planning.planning import ALONE, sees, usual
+from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS
 from ui import clicks, controls, device, limits

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from pruning import intervals
-from pruning.clock import PAIRS, Turn
 from pruning.errors import Refused
+from pruning.timing import intervals
+from pruning.timing.clock import PAIRS, Turn
 from ui import compare, drawing
 from ui.pairs import Pair
 from ui.plots import speed as plots

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from pruning.errors import Refused
+from pruning.network.subject import subject
+from pruning.progress import Looked
 from pruning.recovery import Event, Recovery, Training, recovering
-from pruning.subject import subject
 from pruning.types import Recipe
-from pruning.work import Looked
 from ui import device
 from ui.device import TRAINED, TRAININGS
 

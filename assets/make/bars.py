@@ -32,8 +32,8 @@ from assets.make import ddpm_bars, emoji_clip, emoji_ddpm, emoji_sd, glyphs
 from assets.make.autoencoder import psnr
 from assets.make.folders import read_vocabulary
 from assets.make.training import describe, write_json
-from pruning.images import scheduler, starts
-from pruning.samplers import SAMPLERS
+from pruning.drawing.images import scheduler, starts
+from pruning.drawing.samplers import SAMPLERS
 from pruning.types import Shot
 
 FLOORS = {"emoji-clip": {"top1": 0.90}, "emoji-sd": {"psnr": 27.0, "top1": 0.60, "top5": 0.85, "colour": 0.90}}

@@ -13,11 +13,11 @@ import torch
 
 import pruning
 from assets.make.yardstick import Yardstick
+from pruning.network.subject import fingerprint
+from pruning.progress import drained
 from pruning.recovery import Training, recovering
-from pruning.scores import Scores
-from pruning.subject import fingerprint
+from pruning.scores.scores import Scores
 from pruning.types import Calibration, Plan, digest
-from pruning.work import drained
 
 ALIKE: Mapping[str, Any] = {"units": "channel", "spread": "layer", "protect": ("conv_out",), "rounding": "paper"}
 

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from assets.make.cells import WAYS
-from pruning.intervals import FEWEST, differs, ratio, within
+from pruning.timing.intervals import FEWEST, differs, ratio, within
 
 RESULTS = Path(__file__).resolve().parents[1] / "evidence" / "diff-pruning.json"
 NAMES = {"diff-pruning": "Diff-Pruning", "ddpm_exp": "Diff-Pruning, variant `ddpm_exp`",

@@ -14,7 +14,7 @@ from assets.make import evidence_table
 from assets.make.bars import SQUARES
 from benchmarks.table import RESULTS, lines
 from pruning.criteria import METHODS
-from pruning.models import ASSETS
+from pruning.models.sources import ASSETS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from assets.make.ddpm_bars import draw
 from assets.make.features import Eyes, frechet, mmd, width
-from pruning.call import showing
-from pruning.observe import resting
-from pruning.quality import likeness
-from pruning.samples import answer
-from pruning.subject import subject
+from pruning.calibration.call import showing
+from pruning.calibration.samples import answer
+from pruning.metrics.quality import likeness
+from pruning.network.subject import subject
+from pruning.observe.observe import resting
+from pruning.progress import drained
 from pruning.types import Calibration, Shot
-from pruning.work import drained
 
 BATCH = 32
 BINS = ((0, 100), (100, 400), (400, 1000))  # timesteps whose errors are shown apart, of a schedule of 1000

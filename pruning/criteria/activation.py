@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from pruning.criteria import METHODS
-from pruning.observe import Norms, combined, input_norms, met
+from pruning.network.subject import Subject
+from pruning.observe.observe import Norms, combined, input_norms, met
+from pruning.progress import Looked
 from pruning.registry import knob
-from pruning.scores import SiteScores
-from pruning.subject import Subject
+from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
-from pruning.work import Looked
 
 
 @METHODS.add("activation")

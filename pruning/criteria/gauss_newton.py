@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from pruning.criteria import METHODS
 from pruning.criteria.taylor import weighed
-from pruning.observe import gradients
+from pruning.network.subject import Subject
+from pruning.observe.observe import gradients
+from pruning.progress import Looked
 from pruning.registry import knob
-from pruning.scores import SiteScores
-from pruning.subject import Subject
+from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
-from pruning.work import Looked
 
 
 @METHODS.add("gauss-newton")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pruning.criteria import METHODS
-from pruning.scores import BINS, LOW, SiteScores, histogram, keys
-from pruning.subject import Subject
+from pruning.network.subject import Subject
+from pruning.scores.scores import BINS, LOW, SiteScores, histogram, keys
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from pruning.criteria import METHODS
+from pruning.network.subject import Subject
 from pruning.registry import knob
-from pruning.scores import SiteScores
-from pruning.subject import Subject
+from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS

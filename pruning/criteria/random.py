@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 
 from pruning.criteria import METHODS
-from pruning.scores import SiteScores
-from pruning.subject import Subject
+from pruning.network.subject import Subject
+from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from pruning.criteria import METHODS
-from pruning.observe import LAYERS, Gradients, gradients, unit_effects
+from pruning.network.inputs import LAYERS
+from pruning.network.subject import Subject
+from pruning.observe.observe import Gradients, gradients, unit_effects
+from pruning.progress import Looked
 from pruning.registry import knob
-from pruning.repeats import places
-from pruning.scores import SiteScores
-from pruning.subject import Subject
+from pruning.scores.repeats import places
+from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 from pruning.units.site import WEIGHTS, Site
-from pruning.work import Looked
 
 HOWS = {"mean": "mean", "molchanov-2019": "square", "molchanov-2017": "size"}
 VARIANTS = tuple(HOWS)

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from pruning.criteria import METHODS
-from pruning.observe import Norms, by_input, combined, input_norms, met
+from pruning.network.subject import Subject
+from pruning.observe.observe import Norms, by_input, combined, input_norms, met
+from pruning.progress import Looked
 from pruning.registry import knob
-from pruning.repeats import places
-from pruning.scores import SiteScores
-from pruning.subject import Subject
+from pruning.scores.repeats import places
+from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 from pruning.units.site import Site
-from pruning.work import Looked
 
 
 @METHODS.add("wanda")

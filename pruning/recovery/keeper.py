@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pruning.errors import Refused, in_words
+from pruning.network.subject import log
 from pruning.recovery.loop import Event, Held, Trained
 from pruning.recovery.training import Training
-from pruning.subject import log
 
 SHARE, LEAST = 0.02, 5.0  # of the time may go into writing; seconds between two writings, at least
 RETRY = 60.0  # seconds after a writing that failed

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.call import generator
+from pruning.calibration.call import generator
 from pruning.errors import Refused
+from pruning.progress import Looked
 from pruning.recovery import shown, sides
 from pruning.recovery.losses import LOSSES, Batch
 from pruning.recovery.options import Recovery
 from pruning.recovery.training import Training
-from pruning.work import Looked
 
 BETAS, CLIP = (0.9, 0.999), 1.0  # of Adam; the norm that gradients are clipped to
 DEFAULTS = Recovery()

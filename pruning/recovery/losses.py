@@ -6,9 +6,9 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from pruning import samples
-from pruning.call import Call
-from pruning.observe import missed
+from pruning.calibration import samples
+from pruning.calibration.call import Call
+from pruning.observe.observe import missed
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning import observe, samples
-from pruning.call import Call, Shown, generator
-from pruning.canvas import drawing
+from pruning.calibration import samples
+from pruning.calibration.call import Call, Shown, generator
+from pruning.drawing.canvas import drawing
+from pruning.network.subject import Subject
+from pruning.observe import observe
+from pruning.progress import Looked
 from pruning.recovery.options import Recovery
-from pruning.subject import Subject
 from pruning.types import Calibration
-from pruning.work import Looked
 
 APART = 8  # of so many samples one is kept apart; of fewer, none
 JUDGED = 64  # calls of the fixed set, at timesteps evenly spread

@@ -8,12 +8,12 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from pruning import samples
-from pruning.copies import copied
+from pruning.calibration import samples
 from pruning.errors import Refused
+from pruning.network.clone import copied
+from pruning.network.subject import Subject, fingerprint, plan_of, source_of, subject, with_plan
 from pruning.recovery.options import Recovery, many
 from pruning.recovery.training import Training
-from pruning.subject import Subject, fingerprint, plan_of, source_of, subject, with_plan
 from pruning.types import Calibration, Decision, Plan, PlanStep, Recipe
 from pruning.units.catalog import find
 

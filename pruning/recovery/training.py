@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pruning import files
-from pruning.copies import copied
 from pruning.errors import Refused
-from pruning.subject import log
+from pruning.models import files
+from pruning.network.clone import copied
+from pruning.network.subject import log
 
 SCHEMA = 1  # of the file
 SETS = ("weights", "averages", "first", "second")  # tensors by the names of parameters, float32

@@ -8,19 +8,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pruning import timesteps
-from pruning.call import blank, levels
+from pruning.calibration.call import blank, levels
 from pruning.criteria import METHODS
 from pruning.criteria.taylor import effects, grouped, layerwise, relative
 from pruning.errors import Refused
-from pruning.observe import LAYERS, Gradients, ready
+from pruning.network.inputs import LAYERS
+from pruning.network.subject import Subject
+from pruning.observe import timesteps
+from pruning.observe.observe import Gradients, ready
+from pruning.progress import Looked
 from pruning.registry import knob
-from pruning.scores import Curve, SiteScores
-from pruning.subject import Subject
+from pruning.scores.scores import Curve, SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 from pruning.units.site import Site
-from pruning.work import Looked
 
 GATES = ("gate", "prefix")
 VARIANTS = ("diffusers", "ddpm_exp")

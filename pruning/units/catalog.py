@@ -7,9 +7,10 @@ from math import prod
 
 from torch import nn
 
-from pruning.costs import Costs, Example, trace
 from pruning.errors import Refused
+from pruning.network.inputs import Example
 from pruning.units import channel, head, neuron, stream, weight
+from pruning.units.costs import Costs, trace
 from pruning.units.site import WEIGHTS, Found, Site, by_itself, standings
 
 Finder = Callable[[nn.Module], Iterator[Site]]

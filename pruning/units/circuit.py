@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from pruning.units.site import LAYERS, Member, Site
+from pruning.network.inputs import LAYERS
+from pruning.units.site import Member, Site
 
 Wire = tuple["Strand", ...]  # what runs between two layers: strands side by side, several after a concatenation
 ENDS = ("conv_in", "conv_out")  # they follow their stream, whoever protects them: their other axis is not for pruning

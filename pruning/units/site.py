@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 WEIGHTS = ("weight", "nm")
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PIECE = 1 << 18  # weights that are looked at together: 1 MB of float32, which stays in the cache
 
 

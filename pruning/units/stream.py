@@ -20,9 +20,9 @@ from typing import Any
 
 from torch import nn
 
-from pruning.units.blocks import walk
 from pruning.units.circuit import Circuit, Unknown, Wire
 from pruning.units.site import Site, standings
+from pruning.units.walks import walk
 
 
 def sites(net: nn.Module) -> Iterator[Site]:

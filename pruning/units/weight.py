@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from pruning.units.site import LAYERS, Member, Site
+from pruning.network.inputs import LAYERS
+from pruning.units.site import Member, Site
 
 
 def sites(net: nn.Module, kind: str = "weight") -> Iterator[Site]:

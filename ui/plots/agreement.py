@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import add
 
-from pruning.overlap import Overlap
+from pruning.planning.overlap import Overlap
 from ui.plots.layers import short
 from ui.plots.markup import percent, tag, text
 

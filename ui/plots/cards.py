@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pruning import intervals
-from pruning.accounting import timed_for
+from pruning.reports.accounting import timed_for
+from pruning.timing import intervals
 from ui.plots.markup import bytes_, counted, percent, tag, text, three
 
 

@@ -4,7 +4,7 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from pruning.scores import Curve
+from pruning.scores.scores import Curve
 from ui.plots.markup import three
 
 

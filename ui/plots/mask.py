@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from pruning.kernels import Ceiling
-from pruning.microscope import Microscope
+from pruning.planning.microscope import Microscope
+from pruning.timing.kernels import Ceiling
 from ui.plots.markup import percent, tag, text, three
 
 KEPT, GONE = (58, 110, 200), (247, 244, 239)  # kept is blue like the dense model, removed is paper

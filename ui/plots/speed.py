@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pruning import intervals
-from pruning.accounting import timed_for
+from pruning.reports.accounting import timed_for
+from pruning.timing import intervals
 from ui.plots.cards import spread
 from ui.plots.markup import tag, text, three
 

@@ -1,0 +1,1 @@
+"""What a network is shown by methods that look at data."""

@@ -1,0 +1,1 @@
+"""The command line: flags, tables, and how it behaves towards the shell."""

@@ -1,0 +1,1 @@
+"""What goes, exactly, as a plan says it."""

@@ -1,0 +1,1 @@
+"""How far pruned pictures are from dense ones."""

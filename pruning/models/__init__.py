@@ -1,0 +1,1 @@
+"""Pipelines on disk and on the hub: trusted before they are loaded, written whole or not at all."""

@@ -1,0 +1,1 @@
+"""How a ratio is divided over the layers."""

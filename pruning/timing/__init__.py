@@ -1,0 +1,1 @@
+"""What the clock says, and what it can tell."""

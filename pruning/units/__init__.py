@@ -1,0 +1,1 @@
+"""What may go: kinds of units, where they stand in a network, and what each costs."""

@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from pruning.timing import intervals
-from pruning.timing.clock import BETWEEN, heavy
 from pruning.timing.kernels import amdahl
+from pruning.timing.profile import BETWEEN, heavy
 
 BAR = 0.8  # of the MACs' ratio
 DOMINATES = 0.85  # of a dense call, inside kernels

@@ -6,7 +6,8 @@ python -m benchmarks.kernels
 import pruning
 from benchmarks.table import publish
 from pruning.drawing.images import Run
-from pruning.timing.clock import drawing, heavy, inside, operators
+from pruning.timing.clock import drawing
+from pruning.timing.profile import heavy, inside, operators
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from pruning.network.clone import copied
 from pruning.network.inputs import Example, arguments, side_of
 from pruning.network.subject import subject
 from pruning.timing.alike import fresh
-from pruning.timing.clock import profiled
+from pruning.timing.profile import profiled
 from pruning.units.costs import trace
 
 COMMAND = "python -m benchmarks.steps"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pruning.timing.clock import processor, threads
+from pruning.timing.machine import processor, threads
 
 RESULTS = Path(__file__).with_name("results")
 

@@ -25,12 +25,12 @@ from pruning.drawing import images
 from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, put_in_words
 from pruning.models import sources
-from pruning.planning import planning
+from pruning.planning import planning, request
 from pruning.progress import drained
 from pruning.recovery import Recovery
 from pruning.registry import knobs
 from pruning.reports import accounting
-from pruning.reports.accounting import LayerReport, Report
+from pruning.reports.report import LayerReport, Report
 from pruning.scores.scores import Scores
 from pruning.surgery import applying
 from pruning.timing import clock
@@ -80,7 +80,7 @@ def score(pipe: Any, method: str, *, component: str | None = None, units: str | 
           calibration: Calibration | None = None, seed: int = 0, **options: Any) -> Scores:
     """Importance of every unit of one component. Valid for any ratio and spread."""
     pattern = "2:4" if isinstance(units, str) and units == "nm" else None  # scores do not depend on the pattern
-    recipe = planning.request(pipe, method, None if pattern else 0.0, component=component, units=units,
+    recipe = request.request(pipe, method, None if pattern else 0.0, component=component, units=units,
                               pattern=pattern, calibration=calibration, seed=seed, **options)
     return drained(planning.scoring(pipe, recipe))
 
@@ -110,7 +110,7 @@ def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, co
     Raises:
         Refused: a value is missing, out of range or infeasible; the sentence names what would work.
     """
-    recipe = planning.request(pipe, method, ratio, component=component, units=units, pattern=pattern, of=of,
+    recipe = request.request(pipe, method, ratio, component=component, units=units, pattern=pattern, of=of,
                               spread=spread, protect=protect, only=only, overrides=overrides, calibration=calibration,
                               seed=seed, most=most, update=update, rounding=rounding, multiple=multiple, **options)
     scores = drained(planning.scoring(pipe, recipe)) if scores is None else scores

@@ -32,19 +32,21 @@ from pruning.cli.watched import Watch, interruptible
 from pruning.drawing import canvas, images
 from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, in_words, out_of_memory
-from pruning.metrics.quality import Divergence, compared, judge_for
+from pruning.metrics.judge import judge_for
+from pruning.metrics.quality import Divergence, compared
 from pruning.models import files, outputs, planfile, saving
 from pruning.models.sources import outline
+from pruning.network.notes import plan_of
 from pruning.network.size import total
-from pruning.network.subject import log, plan_of, subject
-from pruning.planning import planning, preview
+from pruning.network.subject import log, subject
+from pruning.planning import planning, preview, request
 from pruning.planning.overlap import overlapping
 from pruning.progress import Looked, drained
 from pruning.recovery import Training, keeping, recovering
-from pruning.reports.accounting import recovered
+from pruning.reports.aftercare import recovered
 from pruning.reports.verdict import sentence
 from pruning.surgery import applying
-from pruning.surgery.applying import check
+from pruning.surgery.check import check
 from pruning.types import Plan, PlanStep, Shot
 from pruning.units.catalog import find
 from pruning.units.costs import trace
@@ -214,7 +216,7 @@ def score(args: argparse.Namespace) -> Result:
     pipe, asked = _loaded(args), flags.request(args)
     if "pattern" not in asked and asked.get("units") != "nm":
         asked.setdefault("ratio", 0.0)  # scores do not depend on it
-    recipe = planning.request(pipe, **asked)
+    recipe = request.request(pipe, **asked)
     scores = _watched(planning.scoring(pipe, recipe))
     layers = [{"name": site.name, "kind": site.kind, "units": site.units,
                "quantiles": list(preview.quantiles(scores, site, 5)),
@@ -228,7 +230,7 @@ def overlap(args: argparse.Namespace) -> Result:
     """Compare what two methods would remove, layer by layer."""
     pipe, asked = _loaded(args), flags.request(args)
     own = {"method", *flags.method_knobs()}
-    sides = [planning.request(pipe, **asked), planning.request(pipe, method=args.rival, **{
+    sides = [request.request(pipe, **asked), request.request(pipe, method=args.rival, **{
         name: value for name, value in asked.items() if name not in own})]
     scores = [_watched(planning.scoring(pipe, recipe)) for recipe in sides]
     found = _watched(overlapping(scores[0], sides[0], scores[1], sides[1]))
@@ -249,7 +251,7 @@ def plan(args: argparse.Namespace) -> Result:
 
 
 def _planned(pipe: Any, args: argparse.Namespace) -> Plan:
-    recipe = planning.request(pipe, **flags.request(args))
+    recipe = request.request(pipe, **flags.request(args))
     scores = _watched(planning.scoring(pipe, recipe))
     return _watched(planning.resolving(pipe, recipe, scores))
 

@@ -13,9 +13,10 @@ from starlette.datastructures import QueryParams
 
 from pruning.criteria import METHODS
 from pruning.errors import Refused
-from pruning.planning.planning import pattern_ratio
+from pruning.planning.request import pattern_ratio
 from pruning.registry import knob, knobs
-from pruning.spreads.spread import OF, SPREADS
+from pruning.spreads.amount import OF
+from pruning.spreads.spread import SPREADS
 from pruning.types import Calibration, Recipe, Shot
 from ui import address
 from ui.address import MOST, PATTERNS, SEEDS, START, TABS, Address, query, read

@@ -9,8 +9,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 import pruning
-from pruning.network.clone import compiled
-from pruning.surgery.applying import format_of
+from pruning.network.obstacles import compiled
+from pruning.surgery.slices import format_of
 from pruning.timing import alike, clock
 
 SHOT = pruning.Shot("a", steps=1)

@@ -20,9 +20,11 @@ from pruning.__main__ import main
 from pruning.errors import Later
 from pruning.models import configs, saving
 from pruning.models.sources import ARCHITECTURES, SLUGS
+from pruning.network.fingerprint import fingerprint
 from pruning.network.inputs import Example, tokens_of
+from pruning.network.notes import plan_of, source_of
 from pruning.network.size import total
-from pruning.network.subject import fingerprint, plan_of, source_of, subject
+from pruning.network.subject import subject
 from pruning.units.costs import trace
 
 # Parameters; MACs of convolutions and linear layers; MACs with attention; latent width; tokens. The parameters are

@@ -14,7 +14,7 @@ from pruning.__main__ import main
 from pruning.calibration import samples
 from pruning.decisions import masks
 from pruning.models import planfile
-from pruning.network.subject import plan_of
+from pruning.network.notes import plan_of
 from pruning.observe import observe
 from pruning.types import Calibration, Plan, digest
 from pruning.units.catalog import find

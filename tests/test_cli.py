@@ -20,7 +20,8 @@ from pruning.__main__ import main, parsed
 from pruning.cli import flags
 from pruning.cli.flags import CALIBRATION, DRAW, KINDS, REQUEST, SHOWN, TRAIN
 from pruning.models import saving
-from pruning.network.subject import plan_of, subject
+from pruning.network.notes import plan_of
+from pruning.network.subject import subject
 from pruning.types import Calibration, Plan, Shot
 
 REPORT = {"requested", "units", "params", "macs", "bytes", "speed", "fingerprint", "layers", "adjusted", "recovered"}

@@ -10,11 +10,12 @@ from dataclasses import asdict
 import pytest
 import torch
 from conftest import ddpm, same, state
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profiling
 
 import pruning
 from pruning.network.subject import subject
-from pruning.timing import clock
+from pruning.timing import clock, profile
 from pruning.timing.clock import Measured, Timed, Turn
 from pruning.units.costs import on_meta
 
@@ -241,35 +242,35 @@ def test_what_cannot_draw_is_refused_on_either_side(tiny):
 
 
 def test_the_share_inside_kernels_by_hand():
-    assert clock.inside({"addmm": 2.0, "mkldnn_convolution": 3.0, "copy_": 4.0, "native_group_norm": 1.0}) == 0.5
-    assert clock.inside({}) is None
+    assert profile.inside({"addmm": 2.0, "mkldnn_convolution": 3.0, "copy_": 4.0, "native_group_norm": 1.0}) == 0.5
+    assert profile.inside({}) is None
 
 
 @pytest.mark.parametrize("name", ["mkldnn_convolution", "cudnn_convolution", "addmm", "mm", "bmm", "_cslt_sparse_mm",
                                   "_scaled_dot_product_flash_attention_for_cpu"])
 def test_kernels_that_multiply(name):
-    assert clock.heavy(name)
+    assert profile.heavy(name)
 
 
-@pytest.mark.parametrize("name", ["copy_", "mul", "gelu", "native_layer_norm", "upsample_bilinear2d", clock.BETWEEN])
+@pytest.mark.parametrize("name", ["copy_", "mul", "gelu", "native_layer_norm", "upsample_bilinear2d", profile.BETWEEN])
 def test_operators_that_do_not(name):
-    assert not clock.heavy(name)
+    assert not profile.heavy(name)
 
 
 @pytest.mark.parametrize(("steps", "profiled"), [(2, 2), (5, 3)])
 def test_a_few_steps_are_profiled(tiny, steps, profiled):
     run = clock.Run(tiny, pruning.Shot("a", steps=steps))
-    spent = clock.operators(run)
+    spent = profile.operators(run)
     assert len(run.ms) == profiled
-    assert sum(spent.values()) == pytest.approx(sum(run.ms) / profiled) or spent[clock.BETWEEN] == 0
+    assert sum(spent.values()) == pytest.approx(sum(run.ms) / profiled) or spent[profile.BETWEEN] == 0
     assert spent["mkldnn_convolution" if "mkldnn_convolution" in spent else "convolution"] > 0
     assert spent["native_group_norm"] > 0
     assert all(ms >= 0 for ms in spent.values())
 
 
 def test_where_nobody_can_tell_there_is_no_share(tiny, smaller, monkeypatch):
-    with profile(activities=[ProfilerActivity.CPU]):  # one at a time
-        assert clock.operators(clock.Run(tiny, pruning.Shot("a", steps=1))) == {}
+    with profiling(activities=[ProfilerActivity.CPU]):  # one at a time
+        assert profile.operators(clock.Run(tiny, pruning.Shot("a", steps=1))) == {}
     monkeypatch.setattr(clock, "supported_activities", set)
     assert clock.interleaved(tiny, smaller, pruning.Shot("a", steps=1), repeats=1).kernels is None
 

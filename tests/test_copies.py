@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
 import pruning
-from pruning.network.clone import unwrapped
-from pruning.network.subject import fingerprint, module_at, plain
+from pruning.network.fingerprint import fingerprint
+from pruning.network.obstacles import unwrapped
+from pruning.network.subject import module_at, plain
 
 MID = "mid_block.resnets.0"
 HERE = sys.modules[__name__]
@@ -245,7 +246,7 @@ def test_wrappers_come_off_in_any_order_and_names_are_those_of_the_plain_model(t
 def test_a_wrapped_model_keeps_its_plan():
     net = pruned(ddpm().unet)
     twice = pruned(nn.DataParallel(net), units="weight")
-    assert len(pruning.network.subject.plan_of(twice).steps) == 2
+    assert len(pruning.network.notes.plan_of(twice).steps) == 2
     assert type(twice) is type(net)
 
 

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import pruning
 from pruning.network.inputs import Example, arguments
 from pruning.network.subject import shell, subject
-from pruning.spreads.spread import left_alone
-from pruning.surgery.applying import slice_units
+from pruning.spreads.protect import left_alone
+from pruning.surgery.slices import slice_units
 from pruning.units import costs as costs_module
 from pruning.units.catalog import find
 from pruning.units.costs import on_meta, trace

@@ -17,7 +17,7 @@ from pruning.criteria import activation as activations
 from pruning.criteria import wanda as wandas
 from pruning.network import inputs
 from pruning.network.subject import subject
-from pruning.observe import observe
+from pruning.observe import gradients, inputs, observe
 from pruning.progress import drained
 from pruning.scores.scores import SiteScores, streamed
 from pruning.types import Calibration
@@ -86,7 +86,7 @@ def norms(monkeypatch):
     def say(**by_module):
         def input_norms(looked_at, calibration, buckets):
             yield from ()
-            return observe.Norms((name, torch.tensor(norm)) for name, norm in by_module.items())
+            return inputs.Norms((name, torch.tensor(norm)) for name, norm in by_module.items())
 
         monkeypatch.setattr(wandas, "input_norms", input_norms)
         monkeypatch.setattr(activations, "input_norms", input_norms)
@@ -288,7 +288,7 @@ def test_all_signs_together_give_the_exact_gauss_newton_diagonal(bent, monkeypat
     net, looked_at, calibration = show(4)  # as there are four ways to give two outputs a sign
     every = [torch.tensor([pair]).float() for _ in inputs for pair in product((-1, 1), repeat=2)]
     monkeypatch.setattr(observe, "signs", lambda shape, draw: every.pop(0))
-    found = drained(observe.gradients(looked_at, calibration, "square", of="output")).mean
+    found = drained(gradients.gradients(looked_at, calibration, "square", of="output")).mean
     for name, exact in exact_diagonal(net, inputs).items():
         assert torch.allclose(found[name], exact, rtol=1e-5), name
 
@@ -296,13 +296,13 @@ def test_all_signs_together_give_the_exact_gauss_newton_diagonal(bent, monkeypat
 def test_random_signs_come_near_the_gauss_newton_diagonal(bent):
     inputs, show = bent
     net, looked_at, calibration = show(300)
-    found = drained(observe.gradients(looked_at, calibration, "square", of="output")).mean
+    found = drained(gradients.gradients(looked_at, calibration, "square", of="output")).mean
     for name, exact in exact_diagonal(net, inputs).items():
         assert (found[name] - exact).abs().sum() < 0.1 * exact.sum(), name
 
 
 def test_signs_are_fair_and_reproducible():
-    one, again, other = (observe.signs(torch.Size([1, 4, 50, 50]), torch.Generator().manual_seed(seed))
+    one, again, other = (gradients.signs(torch.Size([1, 4, 50, 50]), torch.Generator().manual_seed(seed))
                          for seed in (0, 0, 1))
     assert set(one.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(one.mean())) < 0.05
@@ -329,7 +329,7 @@ def test_gauss_newton_is_the_error_that_a_weight_adds_in_the_last_layer(tiny):
 @pytest.mark.parametrize("units", METHODS["gauss-newton"].units)
 def test_gauss_newton_of_every_kind_of_unit_is_the_mean_over_what_it_owns(tiny, units):
     values, profiles = scored(tiny.unet, "gauss-newton", units, buckets=1)
-    taken = drained(observe.gradients(subject(tiny.unet), NOISE, "square", of="output"))
+    taken = drained(gradients.gradients(subject(tiny.unet), NOISE, "square", of="output"))
     own = {name: 0.5 * tensor.detach().square() * taken.mean[name] for name, tensor in tiny.unet.named_parameters()}
     looked_at = subject(tiny.unet)
     for site in catalog(tiny.unet, units, looked_at.example):
@@ -384,7 +384,7 @@ def test_gauss_newton_stops_between_two_samples(tiny):
     assert events[-1] == ("looking at gradients", 1, 2)
     work.close()
     assert all(p.grad is None and p.requires_grad for p in tiny.unet.parameters())
-    assert not observe._gradients  # half a look is not kept
+    assert not gradients._gradients  # half a look is not kept
 
 
 # All that see data.

@@ -20,12 +20,12 @@ from pruning.network.subject import subject
 from pruning.observe import timesteps
 from pruning.observe.timesteps import counting
 from pruning.planning import preview
-from pruning.planning.planning import request
+from pruning.planning.request import request
 from pruning.progress import drained
 from pruning.scores.scores import Curve, SiteScores
 from pruning.spreads.bundles import Bundles
 from pruning.spreads.granularity import ROUNDINGS, step_of
-from pruning.surgery.applying import slice_units
+from pruning.surgery.slices import slice_units
 from pruning.systems.diff_pruning import DiffPruning
 from pruning.types import Calibration, Recipe
 from pruning.units.catalog import catalog

@@ -5,7 +5,8 @@ import torch
 
 from pruning.decisions.masks import mark, packed, resolved, unpacked
 from pruning.errors import Refused
-from pruning.scores.scores import SiteScores, keys
+from pruning.scores.scores import SiteScores
+from pruning.scores.sketch import keys
 from pruning.types import Decision
 from pruning.units.site import Member, Site
 

@@ -11,8 +11,8 @@ import pruning
 from pruning.criteria.wanda import Wanda
 from pruning.decisions import masks
 from pruning.network.subject import subject
-from pruning.observe.observe import Norms
-from pruning.planning import planning
+from pruning.observe.inputs import Norms
+from pruning.planning import planning, request
 from pruning.planning.overlap import Overlap, overlapping, removed
 from pruning.progress import drained
 from pruning.scores.scores import collecting
@@ -133,7 +133,7 @@ def taken(tiny):
     made = {}
 
     def take(method, seed=0, **how):
-        recipe = planning.request(tiny, method, calibration=NOISE, seed=seed, **ONLY | how)
+        recipe = request.request(tiny, method, calibration=NOISE, seed=seed, **ONLY | how)
         key = method, seed, recipe.units
         if key not in made:
             made[key] = drained(planning.scoring(tiny, recipe))

@@ -116,7 +116,8 @@ def test_two_visitors_at_once_get_what_a_lone_visitor_gets(url):
 
 
 def test_the_dense_pipeline_is_as_it_was_after_all_that(url):
-    from pruning.network.subject import fingerprint, subject
+    from pruning.network.fingerprint import fingerprint
+    from pruning.network.subject import subject
 
     before = fingerprint(subject(device.pipeline("emoji-sd")).net)
     generate(Client(url, verbose=False), ratio=80)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruning.errors import Refused
-from pruning.planning import planning, preview
+from pruning.planning import planning, preview, request
 from pruning.progress import drained
 from pruning.spreads.spread import gone
 
@@ -17,7 +17,7 @@ def scored(tiny):
     """Scores by kind of unit; ratio and spread are free."""
     made = {}
     for units in ("weight", "width", "nm"):
-        recipe = planning.request(tiny, ratio=None if units == "nm" else 0.3, units=units,
+        recipe = request.request(tiny, ratio=None if units == "nm" else 0.3, units=units,
                                   pattern="2:4" if units == "nm" else None)
         made[units] = (recipe, drained(planning.scoring(tiny, recipe)))
     return made
@@ -83,7 +83,7 @@ def test_the_table_is_the_counts_at_its_ratios(scored):
 
 
 def test_a_ratio_at_which_nothing_can_go_has_no_row(tiny):
-    recipe = planning.request(tiny, ratio=0.5, units="head")
+    recipe = request.request(tiny, ratio=0.5, units="head")
     of = preview.table(drained(planning.scoring(tiny, recipe)), recipe)
     with pytest.raises(Refused):
         preview.counts(drained(planning.scoring(tiny, recipe)), replace(recipe, ratio=0.05))

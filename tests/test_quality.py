@@ -17,7 +17,9 @@ from PIL import Image
 import pruning
 from assets.make import glyphs
 from pruning.drawing.images import Drawn, Origin, Stepped, draw_pair
-from pruning.metrics.quality import CANDIDATES, COLOURS, Divergence, Judge, apart, compared, judge_for, likeness, place
+from pruning.metrics.judge import Judge, judge_for, place
+from pruning.metrics.pictures import likeness
+from pruning.metrics.quality import CANDIDATES, COLOURS, Divergence, apart, compared
 
 ROOT = Path(__file__).parent.parent
 ORIGIN = Origin("0" * 16, 1, 0)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruning.scores.scores import LOW, Pool, Sketch, keys
+from pruning.scores.sketch import LOW, Pool, Sketch, keys
 from pruning.spreads.ranking import Ranked, Ranking
 
 VALUES = st.lists(st.sampled_from([0.0, 1.0, 1.0 + 2**-20, 1.001, 1.5, 2.0, 7.0]), min_size=1, max_size=12)

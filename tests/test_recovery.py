@@ -21,7 +21,8 @@ from pruning.calibration import samples
 from pruning.calibration.call import generator
 from pruning.cli.watched import Asked, Watch
 from pruning.models import saving
-from pruning.network.subject import plan_of, remember, subject
+from pruning.network.notes import plan_of, remember
+from pruning.network.subject import subject
 from pruning.progress import Looked, drained
 from pruning.recovery import (
     LOSSES,
@@ -39,7 +40,7 @@ from pruning.recovery import (
     sides,
 )
 from pruning.reports.verdict import headline
-from pruning.surgery import applying
+from pruning.surgery import check
 from pruning.timing.sparse import running
 from pruning.types import Calibration, Plan, Shot
 
@@ -349,7 +350,7 @@ def test_the_plan_cannot_be_carried_out_again(small, tiny, how):
         pruning.apply(tiny, plan_of(made))
     broken = replace(plan_of(made).steps[-1].decision, sites={"": {"steps": 3}})
     with pytest.raises(pruning.Refused, match="does not have"):
-        applying.known_units(replace(plan_of(made).steps[-1], decision=broken), made.unet)
+        check.known_units(replace(plan_of(made).steps[-1], decision=broken), made.unet)
 
 
 def test_pruning_goes_on_after_a_recovery(small, tiny, how, tmp_path):

@@ -15,9 +15,10 @@ from torch import nn
 import pruning
 from pruning.calibration import samples
 from pruning.calibration.call import Call
-from pruning.network.subject import plan_of, subject
-from pruning.reports import accounting
-from pruning.surgery import applying, repair
+from pruning.network.notes import plan_of
+from pruning.network.subject import subject
+from pruning.reports import aftercare
+from pruning.surgery import applying, repair, solver
 from pruning.types import Calibration
 from pruning.units.catalog import find
 from pruning.units.weight import sites
@@ -43,7 +44,7 @@ def squared(off, moments):
 
 def least(weight, keep, moments):
     """The exact answer, row by row."""
-    moments = moments + repair.DAMP * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
+    moments = moments + solver.DAMP * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
     out = weight * keep
     for row, free, wanted in zip(out, keep, weight, strict=True):
         lost = (wanted - row).where(~free, 0)
@@ -54,9 +55,9 @@ def least(weight, keep, moments):
 def test_by_hand():
     """Inputs that go together by half: in place of a 2 before it, a weight gains 2 * 0.5 / 1.01."""
     weight, moments = torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 0.5], [0.5, 1.0]])
-    (row,), _ = repair.solved(weight, torch.tensor([[False, True]]), moments)
+    (row,), _ = solver.solved(weight, torch.tensor([[False, True]]), moments)
     assert row.tolist() == pytest.approx([0, 1 + 1 / 1.01])
-    (row,), _ = repair.solved(weight, torch.tensor([[True, False]]), moments)
+    (row,), _ = solver.solved(weight, torch.tensor([[True, False]]), moments)
     assert row.tolist() == pytest.approx([2 + 0.5 / 1.01, 0])
 
 
@@ -69,7 +70,7 @@ MASKS = {"all but the first": torch.ones(12, 12).triu(), "one each": 1 - torch.e
 def test_what_stays_is_the_exact_answer(name):
     x, weight, keep = inputs(12), weights(12, 12), MASKS[name].bool()
     moments = x.T @ x
-    found, above = repair.solved(weight, keep, moments)
+    found, above = solver.solved(weight, keep, moments)
     assert 0 <= above < 1e-12
     assert torch.allclose(found, least(weight, keep, moments), rtol=1e-6, atol=1e-8)
     assert not found[~keep].any()
@@ -78,14 +79,14 @@ def test_what_stays_is_the_exact_answer(name):
 
 def test_inputs_that_do_not_go_together_cannot_make_up_for_each_other():
     weight, keep = torch.randn(6, 8), torch.rand(6, 8) < 0.5
-    found, above = repair.solved(weight, keep, torch.rand(8).diag())
+    found, above = solver.solved(weight, keep, torch.rand(8).diag())
     assert torch.allclose(found, weight * keep)
     assert above == 0
 
 
 def test_a_twin_takes_it_all():
     x = torch.randn(100, 1).repeat(1, 2)
-    (row,), _ = repair.solved(torch.tensor([[3.0, 4.0]]), torch.tensor([[False, True]]), x.T @ x)
+    (row,), _ = solver.solved(torch.tensor([[3.0, 4.0]]), torch.tensor([[False, True]]), x.T @ x)
     assert row.tolist() == [0, pytest.approx(4 + 3 / 1.01)]  # but for the damping
 
 
@@ -96,20 +97,20 @@ def test_every_row_gets_nearer(seed):
     weight, keep = torch.randn(64, 24), torch.rand(64, 24) < 0.5
     keep[0] = True
     before, moments = weight.clone(), x.T @ x
-    found, above = repair.solved(weight, keep, moments)
+    found, above = solver.solved(weight, keep, moments)
     assert torch.equal(weight, before)
     assert torch.equal(found[0], weight[0])
     assert not found[~keep].any()
     assert (squared(weight - found, moments) <= squared(weight * ~keep, moments) * 1.001).all()
     assert torch.allclose(found, least(weight.double(), keep, moments.double()).float(), rtol=1e-2, atol=1e-3)
-    assert above < repair.ABOVE
+    assert above < solver.ABOVE
 
 
 @pytest.mark.parametrize("size", [0, 1e-30, 1, 1e30])
 def test_moments_of_any_size_and_of_one_rank(size):
     keep = torch.tensor([[False, True, False, True]])
-    found, above = repair.solved(torch.tensor([[1.0, 2, 3, 4]]), keep, torch.full((4, 4), float(size)))
-    assert above < repair.ABOVE
+    found, above = solver.solved(torch.tensor([[1.0, 2, 3, 4]]), keep, torch.full((4, 4), float(size)))
+    assert above < solver.ABOVE
     assert found.isfinite().all()
     assert found[~keep].tolist() == [0, 0]
 
@@ -133,18 +134,18 @@ def test_hard_layers_come_within_the_bound_of_the_exact_answer(n, share, seed, w
     keep[0], keep[1] = True, False
     moments = (x.T @ x).float()
     exact = oracle(weight.float().double(), keep, moments.double())
-    found, above = repair.solved(weight.float(), keep, moments)
-    damped = moments.double() + repair.DAMP * moments.double().diagonal().mean() * torch.eye(n, dtype=torch.float64)
+    found, above = solver.solved(weight.float(), keep, moments)
+    damped = moments.double() + solver.DAMP * moments.double().diagonal().mean() * torch.eye(n, dtype=torch.float64)
     far, least_far = (float(squared(weight.float().double() - one.double(), damped).sum()) for one in (found, exact))
-    assert above <= repair.ABOVE
-    assert far <= least_far * (1 + repair.ABOVE)
+    assert above <= solver.ABOVE
+    assert far <= least_far * (1 + solver.ABOVE)
     assert torch.equal(found[0], weight.float()[0])
     assert not found[~keep].any()
 
 
 def oracle(weight, keep, moments):
     """The same by least squares on a root of the damped moments."""
-    moments = moments + repair.DAMP * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
+    moments = moments + solver.DAMP * moments.diagonal().mean() * torch.eye(len(moments)).to(moments)
     root = torch.linalg.cholesky(moments).T
     out = torch.zeros_like(weight)
     for row, free, wanted in zip(out, keep, weight, strict=True):
@@ -159,12 +160,12 @@ def test_what_is_not_done_is_said(monkeypatch):
     x, weight, keep = correlated(90, 400, 21), weights(16, 90, 21), torch.rand(
         16, 90, generator=torch.Generator().manual_seed(21)) < 0.5
     moments = x.T @ x
-    damped = moments + repair.DAMP * moments.diagonal().mean() * torch.eye(90, dtype=torch.float64)
+    damped = moments + solver.DAMP * moments.diagonal().mean() * torch.eye(90, dtype=torch.float64)
     least_far = float(squared(weight - oracle(weight, keep, moments), damped).sum())
     last = float("inf")
     for turns in (5, 20, 80):
         monkeypatch.setattr(repair, "TURNS", turns)
-        found, above = repair.solved(weight, keep, moments)
+        found, above = solver.solved(weight, keep, moments)
         far = float(squared(weight - found, damped).sum()) / least_far - 1
         assert far <= above
         assert far < last or far < 1e-3  # or there is nothing left to gain
@@ -175,7 +176,7 @@ def test_what_is_not_done_is_said(monkeypatch):
                                                        (0.7, 2304, False), (0.3, 5120, True), (0.0, 9999, True)])
 def test_factorising_is_for_what_costs_no_more_than_turns(kept, n, affordable):
     keep = torch.arange(n).expand(2, n) < kept * n
-    assert repair.affordable(keep) == affordable
+    assert solver.affordable(keep) == affordable
 
 
 # What layers see.
@@ -709,7 +710,7 @@ def test_of_one_sample_nothing_is_kept_apart(tiny):
     ((1, 3, 0.5, 0.5), "adjusted in 1 of 3 layers: the output error is 0.5 as before (median of all)"),
     ((0, 3, 0.5, 0.5), "left as it is: adjusted, none of 3 layers came nearer to its output")])
 def test_errors_in_words(errors, words):
-    assert accounting._fell(*errors) == f"What stays was {words}"
+    assert aftercare._fell(*errors) == f"What stays was {words}"
 
 
 def test_a_plan_that_was_written_down_adjusts_anew(tiny, masked):

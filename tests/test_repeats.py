@@ -13,7 +13,7 @@ from pruning.calibration import samples
 from pruning.cli import printed
 from pruning.criteria import METHODS
 from pruning.network.subject import subject
-from pruning.observe import observe, timesteps
+from pruning.observe import gradients, inputs, modes, observe, timesteps
 from pruning.scores import repeats
 from pruning.types import Calibration
 
@@ -88,10 +88,10 @@ def shown_alone(monkeypatch, calls):
 def test_halves_of_gradients_are_those_of_half_of_the_samples(tiny, monkeypatch, calibration, how):
     looked_at = looked_at_by(tiny, calibration)
     shown = samples.calls(looked_at, samples.settled(looked_at, calibration))
-    found = pruning.progress.drained(observe.gradients(looked_at, calibration, how))
+    found = pruning.progress.drained(gradients.gradients(looked_at, calibration, how))
     for half, calls in zip(found.halves, halves_of(shown, calibration), strict=True):
         shown_alone(monkeypatch, calls)
-        own = pruning.progress.drained(observe.gradients(looked_at, calibration, how)).mean
+        own = pruning.progress.drained(gradients.gradients(looked_at, calibration, how)).mean
         for name in ("conv_in.weight", "mid_block.resnets.0.norm1.bias", "conv_out.weight"):
             assert torch.allclose(half.mean[name], own[name], rtol=1e-3, atol=1e-5 * float(own[name].abs().max()))
     assert set(found.halves[1].mean) == set(found.mean)
@@ -100,10 +100,10 @@ def test_halves_of_gradients_are_those_of_half_of_the_samples(tiny, monkeypatch,
 def test_halves_of_norms_are_those_of_half_of_the_samples(tiny, monkeypatch):
     looked_at = subject(tiny)
     shown = samples.calls(looked_at, samples.settled(looked_at, DRAWN))
-    found = pruning.progress.drained(observe.input_norms(looked_at, DRAWN, 2))
+    found = pruning.progress.drained(inputs.input_norms(looked_at, DRAWN, 2))
     for half, calls in zip(found.halves, halves_of(shown, DRAWN), strict=True):
         shown_alone(monkeypatch, calls)
-        own = pruning.progress.drained(observe.input_norms(looked_at, DRAWN, 2))
+        own = pruning.progress.drained(inputs.input_norms(looked_at, DRAWN, 2))
         assert all(torch.allclose(half[name], norm, rtol=1e-5) for name, norm in own.items())
 
 
@@ -158,11 +158,11 @@ def test_the_figure_is_that_of_two_looks_at_half_of_the_samples_each(tiny, monke
 def test_halves_cost_no_pass_and_leave_the_scores_as_they_were(tiny, monkeypatch):
     looked_at, passes = subject(tiny.unet), []
     hook = tiny.unet.register_forward_hook(lambda *_: passes.append(1))
-    both = pruning.progress.drained(observe.gradients(looked_at, NOISE))
+    both = pruning.progress.drained(gradients.gradients(looked_at, NOISE))
     assert len(passes) == 4
     observe.forget()
     monkeypatch.setattr(observe, "room_for", lambda times, tensors: False)  # gradients have no room twice
-    alone = pruning.progress.drained(observe.gradients(looked_at, NOISE))
+    alone = pruning.progress.drained(gradients.gradients(looked_at, NOISE))
     hook.remove()
     assert (alone.halves, len(passes)) == (None, 8)
     assert all(torch.equal(both.mean[name], mean) for name, mean in alone.mean.items())
@@ -174,7 +174,7 @@ def test_memory_that_is_short_is_left_alone(tiny, monkeypatch):
     tensors = dict(tiny.unet.named_parameters())
     for available, once, twice in ((4 * size - 4, False, False), (4 * size, True, False), (8 * size, True, True)):
         monkeypatch.setattr(observe.psutil, "virtual_memory", lambda size=available: SimpleNamespace(available=size))
-        assert (observe.room_for(1, tensors), observe.room_for(2, tensors)) == (once, twice)
+        assert (modes.room_for(1, tensors), modes.room_for(2, tensors)) == (once, twice)
 
 
 def test_the_words():

@@ -15,7 +15,7 @@ import pruning
 from pruning.__main__ import main, parsed
 from pruning.cli import flags
 from pruning.errors import Refused
-from pruning.planning import planning
+from pruning.planning import request
 from pruning.types import Calibration, Recipe, Shot
 from ui.replay import CONTROL, command, python, record
 
@@ -35,7 +35,7 @@ def requests(pipe):
              "protect": (), "only": ("up_blocks.*", "mid*"), "overrides": {"mid*": 0.5, "up_blocks.1*": 0.125}},
             {"ratio": 0.1, "component": "text_encoder", "protect": ("*mlp*",)},
             {"ratio": 0.3, "update": True, "calibration": Calibration(samples=3, source="noise")}):
-        yield planning.request(pipe, **keywords)
+        yield request.request(pipe, **keywords)
 
 
 def lines(text):
@@ -129,7 +129,7 @@ def test_the_commands_ask_for_the_same_recipe_and_shot(tiny):
     for recipe in requests(tiny):
         prune, compare = map(parsed, lines(command(recipe, shot)))
         assert (prune.command, prune.model, prune.plan) == ("prune", recipe.model, None)
-        assert planning.request(tiny, **flags.request(prune)) == recipe
+        assert request.request(tiny, **flags.request(prune)) == recipe
         assert (compare.command, compare.pruned) == ("compare", prune.out)
         assert Shot(**flags.given(compare, flags.DRAW)) == shot
 

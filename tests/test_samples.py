@@ -24,7 +24,9 @@ from pruning.calibration import call, pictures, samples
 from pruning.drawing import canvas
 from pruning.drawing.images import draw
 from pruning.errors import Refused
-from pruning.network.subject import fingerprint, remember, subject
+from pruning.network.fingerprint import fingerprint
+from pruning.network.notes import remember
+from pruning.network.subject import subject
 from pruning.types import Calibration, Shot
 
 

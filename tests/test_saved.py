@@ -15,7 +15,7 @@ import pruning
 from pruning.models import configs
 from pruning.models.sources import outline
 from pruning.network import memory
-from pruning.network.subject import plan_of
+from pruning.network.notes import plan_of
 from pruning.types import digest
 
 FILE = "diffusion_pytorch_model.safetensors"

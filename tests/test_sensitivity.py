@@ -15,8 +15,10 @@ from torch import nn
 import pruning
 from pruning.calibration import samples
 from pruning.calibration.call import Call
-from pruning.network.subject import plan_of, shell, subject
+from pruning.network.notes import plan_of
+from pruning.network.subject import shell, subject
 from pruning.planning import planning
+from pruning.planning.request import request as asked
 from pruning.progress import drained
 from pruning.spreads import sensitivity
 from pruning.spreads.granularity import Room, step_of
@@ -30,7 +32,7 @@ QUERY, KEY = f"{ATTENTION}.attn1.to_q", f"{ATTENTION}.attn1.to_k"
 
 
 def request(pipe, method="magnitude", ratio=0.5, **changes):
-    return planning.request(pipe, method, ratio, **{"spread": "sensitivity", "calibration": NOISE} | changes)
+    return asked(pipe, method, ratio, **{"spread": "sensitivity", "calibration": NOISE} | changes)
 
 
 def scored(pipe, recipe):

@@ -14,9 +14,10 @@ from torch.sparse._semi_structured_conversions import (
 )
 
 import pruning
-from pruning.network.subject import fingerprint, subject
-from pruning.reports import accounting
-from pruning.reports.accounting import ran_sparse
+from pruning.network.fingerprint import fingerprint
+from pruning.network.subject import subject
+from pruning.reports import accounting, speed
+from pruning.reports.speed import ran_sparse
 from pruning.reports.verdict import sentence
 from pruning.timing import clock, kernels, sparse
 from pruning.timing.sparse import Probe, Ran, Sparse, accelerated, probe, running, tally
@@ -347,7 +348,7 @@ def test_the_words_by_hand():
     taken = {"parts": {"step": timed}, "kernels": 0.8, "between": 0.1,
              "sparse": {"unet": {"used": 3, "lost": 1, "skipped": 20, "without": {"it is late": 2, "it is early": 1}}}}
     by_shape = kernels.Ceiling(4, 7, 0.5, 25, 4 / 3, {"it is late": 3})
-    found = accounting.speed(step, macs, taken, by_shape)
+    found = speed.speed(step, macs, taken, by_shape)
     assert found["reachable"] == pytest.approx(1 / (0.2 + 0.8 * 0.8))
     assert found["why"] == (
         "3 of 7 pruned layers, with 40 % of the MACs, ran kernels that skip zeros; for 1 the dense kernel was as fast "

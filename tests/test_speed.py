@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pruning
-from pruning.reports.accounting import speed, timed_for
+from pruning.reports.speed import speed, timed_for
 from pruning.timing import intervals
 from pruning.timing.clock import Measured, Timed
 from pruning.timing.kernels import Ceiling

@@ -12,10 +12,12 @@ from torch import nn
 
 import pruning
 from pruning.decisions.pattern import kept_pattern, parse_pattern
-from pruning.planning.planning import request
-from pruning.scores.scores import Sketch, keys
+from pruning.planning.request import request
+from pruning.scores.sketch import Sketch, keys
+from pruning.spreads.amount import Share, kind_of, share
 from pruning.spreads.bundles import Bundles, bundles_gone
-from pruning.spreads.spread import Room, Share, free_sites, gone, kind_of, left_alone, protected, ratio_of, share
+from pruning.spreads.protect import free_sites, left_alone, protected, ratio_of
+from pruning.spreads.spread import Room, gone
 from pruning.units.catalog import find
 from pruning.units.site import Member, Site, indices, ranges
 

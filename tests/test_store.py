@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning.models import saving
 from pruning.network import size
-from pruning.network.subject import fingerprint, plan_of
+from pruning.network.fingerprint import fingerprint
+from pruning.network.notes import plan_of
 from pruning.types import digest
 
 WIDTH = {"ratio": 0.5, "units": "width"}

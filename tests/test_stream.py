@@ -13,8 +13,8 @@ import pruning
 from benchmarks import width
 from pruning.models.sources import ARCHITECTURES
 from pruning.network.subject import module_at, subject
-from pruning.planning import planning
-from pruning.spreads.spread import protected
+from pruning.planning import request
+from pruning.spreads.protect import protected
 from pruning.surgery.applying import kept_units
 from pruning.types import Recipe
 from pruning.units import stream
@@ -298,5 +298,5 @@ def test_every_layer_of_the_list_may_have_a_ratio_of_its_own(tiny):
     modules = {site.module for site in pruning.score(tiny, "magnitude", units="channel").catalog}
     assert "time_embedding" in modules
     for module in modules:
-        asked = planning.request(tiny, ratio=0.5, units="channel", overrides={module: 0.25})
+        asked = request.request(tiny, ratio=0.5, units="channel", overrides={module: 0.25})
         assert asked.overrides == ((module, 0.25),)

@@ -13,7 +13,9 @@ from conftest import PARTS, output, pipeline, same, state, unet
 import pruning
 from pruning.decisions.pattern import parse_pattern
 from pruning.errors import Later
-from pruning.network.subject import fingerprint, plan_of, subject
+from pruning.network.fingerprint import fingerprint
+from pruning.network.notes import plan_of
+from pruning.network.subject import subject
 from pruning.surgery.norms import KeptGroupNorm
 from pruning.types import Decision
 from pruning.units.catalog import find

@@ -13,7 +13,7 @@ from PIL import Image
 from pruning.errors import Refused
 from pruning.planning.overlap import Overlap
 from pruning.progress import Looked
-from pruning.reports import accounting
+from pruning.reports.speed import speed as on_the_clock
 from pruning.timing import intervals
 from pruning.types import Decision, PlanStep, Recipe
 from ui import compare, controls, door, pairs, report, words
@@ -131,7 +131,7 @@ def test_the_clock_is_put_in_the_same_words_everywhere(ratio, words, state):
     assert (f"the stopwatch: {state}, {words}" in panel) == differs
     assert f'aria-label="speed-up: {words}"' in cards.card(figure)
     step = PlanStep(Recipe(), "", "", Decision("keep", {}))
-    why = accounting.speed(step, {"dense": 100, "pruned": 50, "nonzero": 50}, report["speed"]["measured"])["why"]
+    why = on_the_clock(step, {"dense": 100, "pruned": 50, "nonzero": 50}, report["speed"]["measured"])["why"]
     assert f"Measured: {words}" in why
 
 

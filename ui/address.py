@@ -18,10 +18,11 @@ from pruning.criteria import METHODS
 from pruning.drawing.samplers import SAMPLERS
 from pruning.errors import Refused
 from pruning.models.sources import BUNDLED
-from pruning.planning.planning import pattern_ratio, usual
+from pruning.planning.request import pattern_ratio, usual
 from pruning.registry import checked, knobs
+from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import OF, SPREADS
+from pruning.spreads.spread import SPREADS
 from pruning.types import Calibration, Recipe, Shot
 from pruning.units.catalog import FINDERS
 

@@ -11,7 +11,7 @@ from pruning.decisions import pattern
 from pruning.network.subject import subject
 from pruning.planning import microscope
 from pruning.planning.microscope import Microscope
-from pruning.spreads import spread
+from pruning.spreads import protect
 from pruning.surgery import applying
 from pruning.timing.kernels import Ceiling, ceiling, kernel_for
 from pruning.types import Recipe
@@ -54,7 +54,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
     scored, decided = device.scores(wanted), device.plan(wanted)
     site, step = scored.catalog.sites[name], decided.steps[-1]
     entry = step.decision.sites.get(name)
-    reason = spread.left_alone(site, wanted)
+    reason = protect.left_alone(site, wanted)
     title = name if reason is None else f"{name} ({reason})"
     if name in scored.values:
         values = scored.values[name]
@@ -104,7 +104,7 @@ def ceilings(wanted: Recipe) -> tuple[tuple[str, Ceiling], ...]:
     """How much faster the component can get by N:M at most, here and on a GPU with such kernels."""
     scored = device.scores(wanted)
     net = subject(device.pipeline(wanted.model), wanted.component).net
-    sites = [site for site in scored.catalog if not spread.left_alone(site, wanted)]
+    sites = [site for site in scored.catalog if not protect.left_alone(site, wanted)]
     return tuple((where, ceiling(sites, scored.catalog.costs, dtype, kind, wanted.pattern or "2:4"))
                  for where, dtype, kind in devices(next(net.parameters())))
 

@@ -23,15 +23,15 @@ from pruning.models import sources
 from pruning.network import memory
 from pruning.network.subject import LABELS, components, parts_of, subject
 from pruning.observe import timesteps
-from pruning.planning import planning, preview
+from pruning.planning import planning, preview, request
 from pruning.planning.overlap import Overlap, overlapping
 from pruning.planning.preview import Table, Totals
 from pruning.progress import Looked, drained
 from pruning.scores import repeats
 from pruning.scores.scores import Curve, Scores
-from pruning.spreads import sensitivity, spread
+from pruning.spreads import protect, sensitivity, spread
 from pruning.surgery import applying
-from pruning.timing.clock import threads
+from pruning.timing.machine import threads
 from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
 from pruning.units.site import WEIGHTS
@@ -143,7 +143,7 @@ def recipe(source: str, **asked: Any) -> Recipe:
     if PUBLIC and looks and looks.source not in ("", "bundled", "generated", "noise"):
         raise Refused("This public page looks at its own samples.",
                       "Duplicate the Space, or run it on your machine, to look at pictures of yours.")
-    return planning.request(pipe, **asked)
+    return request.request(pipe, **asked)
 
 
 def known(wanted: Recipe) -> bool:
@@ -269,7 +269,7 @@ def outlook(wanted: Recipe) -> Outlook:
     rows = tuple(Layer(site.name, site.kind, site.units, going[site.name],
                        spread.reason(site, going[site.name], exact), ranks[site.name],
                        tuple(scored.profiles[site.name].tolist()) if site.name in scored.profiles else (),
-                       spread.ratio_of(site, wanted)) for site in scored.catalog)
+                       protect.ratio_of(site, wanted)) for site in scored.catalog)
     note = ""
     if wanted.units in WEIGHTS:
         note = "The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself."

@@ -12,11 +12,13 @@ from statistics import median
 import pruning
 from pruning.drawing import canvas, images
 from pruning.errors import Refused
-from pruning.metrics.quality import Divergence, compared, judge_for
-from pruning.network.subject import plan_of
+from pruning.metrics.judge import judge_for
+from pruning.metrics.quality import Divergence, compared
+from pruning.network.notes import plan_of
 from pruning.progress import Looked, drained
 from pruning.recovery import Event, Recovery
-from pruning.timing.clock import Measured, Turn, machine, turns
+from pruning.timing.clock import Measured, Turn, turns
+from pruning.timing.machine import machine
 from pruning.types import Recipe, Shot
 from ui import device, limits, tuned
 from ui.device import LOCK, PREVIEWS

@@ -19,7 +19,7 @@ from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.models.sources import SLUGS
 from pruning.network.subject import DENOISERS
-from pruning.planning import planning
+from pruning.planning import request
 from pruning.recovery import Recovery
 from pruning.types import SCHEMA, Calibration, Recipe, Shot
 
@@ -36,7 +36,7 @@ def asked(recipe: Recipe) -> dict[str, Any]:
         Refused: there is no such method or option.
     """
     usual = {name: parameter.default for name, parameter in inspect.signature(pruning.plan).parameters.items()}
-    usual |= planning.usual(METHODS[recipe.method])
+    usual |= request.usual(METHODS[recipe.method])
     values = {name: getattr(recipe, name) for name in (*REQUEST, "calibration")}
     values["overrides"] = dict(recipe.overrides) or None
     if recipe.component in (*DENOISERS, ""):

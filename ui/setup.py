@@ -11,7 +11,7 @@ from pruning import DEFAULT, methods
 from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.models.sources import BUNDLED
-from pruning.planning.planning import ALONE, sees, usual
+from pruning.planning.request import ALONE, sees, usual
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS

@@ -13,7 +13,7 @@ import torch
 
 import pruning
 from assets.make.yardstick import Yardstick
-from pruning.network.subject import fingerprint
+from pruning.network.fingerprint import fingerprint
 from pruning.progress import drained
 from pruning.recovery import Training, recovering
 from pruning.scores.scores import Scores

@@ -22,7 +22,7 @@ from assets.make.captions import EMPTY, Captions
 from assets.make.emoji_clip import FOLDER as CLIP
 from assets.make.folders import furnish
 from assets.make.training import Run, describe, fast, write_json
-from pruning.network.subject import fingerprint
+from pruning.network.fingerprint import fingerprint
 from pruning.types import digest
 
 FOLDER = Path("assets/models/emoji-sd")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from assets.make.attention import quick_backward
-from pruning.timing.clock import threads
+from pruning.timing.machine import threads
 
 
 class Run:

@@ -20,9 +20,9 @@ from assets.make.ddpm_bars import draw
 from assets.make.features import Eyes, frechet, mmd, width
 from pruning.calibration.call import showing
 from pruning.calibration.samples import answer
-from pruning.metrics.quality import likeness
+from pruning.metrics.pictures import likeness
 from pruning.network.subject import subject
-from pruning.observe.observe import resting
+from pruning.observe.modes import resting
 from pruning.progress import drained
 from pruning.types import Calibration, Shot
 

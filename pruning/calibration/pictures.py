@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pruning.drawing import canvas, images
 from pruning.errors import Refused
-from pruning.network.subject import source_of
+from pruning.network.notes import source_of
 from pruning.progress import Looked
 from pruning.types import Shot
 

@@ -31,7 +31,8 @@ from pruning.calibration.call import (
 )
 from pruning.drawing import canvas
 from pruning.errors import Refused
-from pruning.network.subject import Subject, fingerprint
+from pruning.network.fingerprint import fingerprint
+from pruning.network.subject import Subject
 from pruning.progress import Looked, drained
 from pruning.types import Calibration
 from pruning.values import whole

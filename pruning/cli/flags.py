@@ -14,8 +14,9 @@ from pruning.network.subject import Subject
 from pruning.recovery import LOSSES, Recovery
 from pruning.recovery.options import DRAWN, MANY, many
 from pruning.registry import knobs
+from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import OF, SPREADS
+from pruning.spreads.spread import SPREADS
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
 from pruning.units.catalog import FINDERS
 

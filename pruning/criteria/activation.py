@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pruning.criteria import METHODS
 from pruning.network.subject import Subject
-from pruning.observe.observe import Norms, combined, input_norms, met
+from pruning.observe.inputs import Norms, combined, input_norms, met
 from pruning.progress import Looked
 from pruning.registry import knob
 from pruning.scores.scores import SiteScores

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pruning.criteria import METHODS
 from pruning.criteria.taylor import weighed
 from pruning.network.subject import Subject
-from pruning.observe.observe import gradients
+from pruning.observe.gradients import gradients
 from pruning.progress import Looked
 from pruning.registry import knob
 from pruning.scores.scores import SiteScores

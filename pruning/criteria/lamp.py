@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pruning.criteria import METHODS
 from pruning.network.subject import Subject
-from pruning.scores.scores import BINS, LOW, SiteScores, histogram, keys
+from pruning.scores.scores import SiteScores
+from pruning.scores.sketch import BINS, LOW, histogram, keys
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pruning.criteria import METHODS
 from pruning.network.inputs import LAYERS
 from pruning.network.subject import Subject
-from pruning.observe.observe import Gradients, gradients, unit_effects
+from pruning.observe.gradients import Gradients, gradients, unit_effects
 from pruning.progress import Looked
 from pruning.registry import knob
 from pruning.scores.repeats import places

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pruning.criteria import METHODS
 from pruning.network.subject import Subject
-from pruning.observe.observe import Norms, by_input, combined, input_norms, met
+from pruning.observe.inputs import Norms, by_input, combined, input_norms, met
 from pruning.progress import Looked
 from pruning.registry import knob
 from pruning.scores.repeats import places

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pruning.decisions.pattern import kept_pattern
 from pruning.errors import Refused
-from pruning.scores.scores import SiteScores, keys
+from pruning.scores.scores import SiteScores
+from pruning.scores.sketch import keys
 from pruning.types import Decision
 from pruning.units.site import Site
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from pruning.drawing import canvas, samplers
 from pruning.errors import Refused
-from pruning.network.subject import fingerprint, log, module_at
+from pruning.network.fingerprint import fingerprint
+from pruning.network.subject import log, module_at
 from pruning.types import Shot
 
 BROKEN = "Look for weights that are NaN or too large; a float16 model may need dtype=torch.float32."

@@ -21,8 +21,12 @@ from torch.overrides import TorchFunctionMode
 from pruning.errors import Refused
 from pruning.models import folders, planfile
 from pruning.network import keys, memory
-from pruning.network.subject import module_at, with_plan
-from pruning.surgery.applying import kept_units, known_units, places_of, slice_units
+from pruning.network.notes import with_plan
+from pruning.network.subject import module_at
+from pruning.surgery.applying import kept_units
+from pruning.surgery.check import known_units
+from pruning.surgery.masking import places_of
+from pruning.surgery.slices import slice_units
 from pruning.types import Plan
 
 IN_PLACE = re.compile(r"(?!requires_grad_|detach_)\w*[a-z]_")  # functions that set values

@@ -20,10 +20,11 @@ from pruning.decisions import masks
 from pruning.decisions.pattern import kept_pattern
 from pruning.errors import Refused
 from pruning.models import configs, files, folders, outputs, planfile
-from pruning.network import clone, keys, memory
+from pruning.network import keys, memory, obstacles
 from pruning.network.clone import around, copied
+from pruning.network.notes import plan_of, with_plan
 from pruning.network.size import written_as
-from pruning.network.subject import DENOISERS, log, module_at, parts_of, plain, plan_of, with_plan
+from pruning.network.subject import DENOISERS, log, module_at, parts_of, plain
 from pruning.types import Plan
 from pruning.units.catalog import find
 from pruning.values import path, told
@@ -211,7 +212,7 @@ def check_weights(pipe: Any) -> None:
     if not tensors or not hasattr(pipe, "save_pretrained"):
         raise Refused(f"There is nothing to save in {told(pipe)}.", "Give a pipeline or a model of diffusers.")
     if any(tensor.device.type == "meta" for tensor in tensors):
-        for found in (clone.moved(module) for part in parts_of(pipe).values() for module in part.modules()):
+        for found in (obstacles.moved(module) for part in parts_of(pipe).values() for module in part.modules()):
             if found:
                 raise Refused("The weights of this model are moved by hooks, and some are not here.", found[1])
         raise Refused("This model has shapes and no weights, so there is nothing to save.",
@@ -231,7 +232,7 @@ def check_loads(pipe: Any) -> None:
             raise Refused(f"{what} is a {type(part).__name__}, which is not part of diffusers or transformers, and "
                           "load runs no other code.", "Save it with its own library.")
         for inner, module in part.named_modules():
-            if found := clone.altered(module, inner):
+            if found := obstacles.altered(module, inner):
                 raise Refused(f"{f'{name}.{inner}'.strip('.') or what} {found[0]}", found[1])
         with folders.loading(Path(type(part).__name__)):
             net = configs.again(part)

@@ -10,7 +10,7 @@ import torch
 from pruning.errors import Later, Refused
 from pruning.models import folders
 from pruning.network import memory
-from pruning.network.subject import remember
+from pruning.network.notes import remember
 from pruning.values import path, told, whole
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"

@@ -3,20 +3,17 @@
 Class names of pipelines and components stand here and in the tables of ``units``.
 """
 
-import hashlib
 import logging
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from pruning.errors import Refused
-from pruning.network.clone import MARK, around, check, copied, unwrapped
+from pruning.network.clone import around, copied
 from pruning.network.inputs import Example, side_of, tokens_of
-from pruning.types import Plan, PlanStep
+from pruning.network.obstacles import check, unwrapped
 from pruning.values import told
 
 log = logging.getLogger("prunescope")
@@ -168,81 +165,3 @@ def example(pipe: Any) -> Example:
     return Example(side_of(denoiser), tokens_of(denoiser, longest))
 
 
-COUNTS = ("heads", "num_heads", "num_groups")  # what a module does with its tensors and their shapes do not tell
-_prints: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, tuple[str, str]]]" = weakref.WeakKeyDictionary()
-
-
-def stamp(net: nn.Module) -> tuple:
-    """What changes when a tensor is replaced or changed in place (an edit through ``.data`` leaves no trace to see)."""
-    return tuple((id(t), t._version, t.data_ptr(), t.dtype) for t in (*net.parameters(), *net.buffers()))
-
-
-def fingerprint(net: nn.Module) -> tuple[str, str]:
-    """(arch, weights): digests of names, shapes, heads and norm groups, and of every value as well.
-
-    Remembered until a tensor is replaced or changed in place (an edit through ``.data`` leaves no trace to see).
-
-    Values are digested as float32, so that the same model in another stored type has the same fingerprint.
-    """
-    now = stamp(net)
-    known = _prints.get(net)
-    if known and known[0] == now:
-        return known[1]
-    state = dict(sorted(net.state_dict().items()))
-    shapes = repr([(name, tuple(t.shape)) for name, t in state.items()])
-    counts = repr([(name, key, vars(module)[key]) for name, module in net.named_modules() for key in COUNTS
-                   if isinstance(vars(module).get(key), int)])
-    arch = hashlib.sha256(f"{type(net).__name__} {shapes} {counts}".encode())
-    values = arch.copy()
-    for tensor in state.values():
-        if tensor.device.type == "meta":
-            values.update(b"meta")
-            continue
-        plain = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype)
-        values.update(plain.contiguous().numpy().data)
-    prints = (arch.hexdigest()[:16], values.hexdigest()[:16])
-    _prints[net] = (now, prints)
-    return prints
-
-
-def remember(pipe: Any, source: str) -> Any:
-    """Note on a pipeline where it came from."""
-    object.__setattr__(pipe, "prunescope_source", source)
-    return pipe
-
-
-def source_of(pipe: Any) -> str:
-    """Where a pipeline came from, as far as it is known."""
-    pipe = unwrapped(pipe)
-    return getattr(pipe, "prunescope_source", "") or str(getattr(getattr(pipe, "config", None), "_name_or_path", ""))
-
-
-def plan_of(pipe: Any) -> Plan | None:
-    """The plan that a pipeline has gone through.
-
-    A plan goes with the networks that it changed: with one that is replaced, and along with one that is handed on.
-    """
-    pipe = unwrapped(pipe)
-    own = vars(pipe).get(MARK) if hasattr(pipe, "__dict__") else None
-    marks = {path: vars(net)[MARK] for path in components(pipe) if MARK in vars(net := module_at(pipe, path))}
-    found = {path: tuple(_renamed(step, path) for step in plan.steps) for path, plan in marks.items()}
-    steps = tuple(step for step in own.steps if step in found.get(step.recipe.component, ())) if own else ()
-    if any(tuple(step for step in steps if step.recipe.component == path) != all_ for path, all_ in found.items()):
-        steps = sum(found.values(), ())  # networks of several pipelines: one after the other
-    return own if own and steps == own.steps else Plan(steps) if steps else None
-
-
-def _renamed(step: PlanStep, component: str) -> PlanStep:
-    """A step as one of the component that a network is now."""
-    same = step.recipe.component == component
-    return step if same else replace(step, recipe=replace(step.recipe, component=component))
-
-
-def with_plan(pipe: Any, plan: Plan) -> Any:
-    """Note on a new pipeline, and on the networks that it changed, which plan it has gone through."""
-    object.__setattr__(pipe, MARK, plan)
-    if not isinstance(pipe, nn.Module):
-        for path in {step.recipe.component for step in plan.steps}:
-            own = Plan(tuple(step for step in plan.steps if step.recipe.component == path))
-            object.__setattr__(module_at(pipe, path), MARK, own)
-    return pipe

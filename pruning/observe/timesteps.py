@@ -14,7 +14,8 @@ from pruning.cache import GB, Kept
 from pruning.calibration import samples
 from pruning.calibration.call import Call, generator, levels, normal
 from pruning.network.subject import Subject
-from pruning.observe.observe import Gradients, blank, differentiating, error, resting, room_for, scale_of
+from pruning.observe.gradients import Gradients, differentiating, error, scale_of
+from pruning.observe.modes import blank, resting, room_for
 from pruning.progress import Looked, drained
 from pruning.types import Calibration
 

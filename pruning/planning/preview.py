@@ -12,8 +12,10 @@ import torch
 
 from pruning.errors import Refused
 from pruning.scores.scores import Scores
+from pruning.spreads.amount import shares
 from pruning.spreads.granularity import step_of
-from pruning.spreads.spread import bundles_of_each, decide, gone, protected, ranking, shares
+from pruning.spreads.protect import protected
+from pruning.spreads.spread import bundles_of_each, decide, gone, ranking
 from pruning.types import Recipe
 from pruning.units.site import WEIGHTS, Site
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pruning.calibration import samples
 from pruning.calibration.call import Call
-from pruning.observe.observe import missed
+from pruning.observe.gradients import missed
 
 
 @dataclass(frozen=True, eq=False)

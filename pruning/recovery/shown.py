@@ -11,7 +11,7 @@ from pruning.calibration import samples
 from pruning.calibration.call import Call, Shown, generator
 from pruning.drawing.canvas import drawing
 from pruning.network.subject import Subject
-from pruning.observe import observe
+from pruning.observe import gradients, modes
 from pruning.progress import Looked
 from pruning.recovery.options import Recovery
 from pruning.types import Calibration
@@ -64,8 +64,8 @@ class Material:
             rows = [self.held[i % len(self.held)] for i in some]
             steps = torch.tensor([int((i + 0.5) * self._levels / JUDGED) for i in some])
             noise = torch.cat([torch.randn(1, *self.shown.clean.shape[1:], generator=draw) for _ in some])
-            with torch.no_grad(), observe.resting(net):
-                total += float(observe.error(net, self.shown.at(net, rows, steps, noise))) * len(rows)
+            with torch.no_grad(), modes.resting(net):
+                total += float(gradients.error(net, self.shown.at(net, rows, steps, noise))) * len(rows)
             yield Looked(some.stop, JUDGED, "measuring the error")
         return total / JUDGED
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from pruning.calibration import samples
 from pruning.errors import Refused
 from pruning.network.clone import copied
-from pruning.network.subject import Subject, fingerprint, plan_of, source_of, subject, with_plan
+from pruning.network.fingerprint import fingerprint
+from pruning.network.notes import plan_of, source_of, with_plan
+from pruning.network.subject import Subject, subject
 from pruning.recovery.options import Recovery, many
 from pruning.recovery.training import Training
 from pruning.types import Calibration, Decision, Plan, PlanStep, Recipe

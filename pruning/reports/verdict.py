@@ -9,7 +9,7 @@ from typing import Any
 
 from pruning.decisions.pattern import parse_pattern
 from pruning.network.subject import DENOISERS, LABELS
-from pruning.reports.accounting import ran_sparse, timed_for
+from pruning.reports.speed import ran_sparse, timed_for
 from pruning.timing import intervals
 from pruning.units.site import WEIGHTS, noun
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruning.scores.scores import LOW, Pool, Scores, keys, stored
+from pruning.scores.scores import Scores
+from pruning.scores.sketch import LOW, Pool, keys, stored
 
 Inside = Mapping[str, Tensor]  # site -> how many of its keys in one bin have each lower half, (2**LOW,), summed up
 

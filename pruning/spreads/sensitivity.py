@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from pruning.calibration import samples
 from pruning.calibration.call import Call
-from pruning.network.subject import Subject, fingerprint
-from pruning.observe.observe import resting
+from pruning.network.fingerprint import fingerprint
+from pruning.network.subject import Subject
+from pruning.observe.modes import resting
 from pruning.progress import Looked
 from pruning.scores.scores import Scores
+from pruning.spreads.amount import Asked
 from pruning.spreads.granularity import Room
-from pruning.spreads.spread import Asked, counted, crossing, decide, free_sites
+from pruning.spreads.protect import free_sites
+from pruning.spreads.spread import counted, crossing, decide
 from pruning.surgery.applying import carried_out
 from pruning.types import PlanStep, Recipe
 

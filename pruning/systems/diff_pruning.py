@@ -15,7 +15,7 @@ from pruning.errors import Refused
 from pruning.network.inputs import LAYERS
 from pruning.network.subject import Subject
 from pruning.observe import timesteps
-from pruning.observe.observe import Gradients, ready
+from pruning.observe.gradients import Gradients, ready
 from pruning.progress import Looked
 from pruning.registry import knob
 from pruning.scores.scores import Curve, SiteScores

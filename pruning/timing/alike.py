@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from pruning.drawing import canvas
 from pruning.errors import Refused
-from pruning.network.clone import compiled, copied, hindrance, unwrapped
+from pruning.network.clone import copied
 from pruning.network.memory import available
+from pruning.network.obstacles import compiled, hindrance, unwrapped
 from pruning.network.subject import module_at, subject
-from pruning.surgery.applying import format_of
+from pruning.surgery.slices import format_of
 
 BOTH = ("Measure a model against one that was pruned from it; load both with the same device and dtype, and do to one "
         "what is done to the other.")

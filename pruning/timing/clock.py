@@ -4,21 +4,16 @@ Runs come in pairs, A B and B A in turn; ``intervals`` says what they can tell. 
 steps, and nothing is yielded while a run is under way.
 """
 
-import os
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile, supported_activities
 
 from pruning.drawing import canvas
 from pruning.drawing.images import Run
@@ -26,14 +21,14 @@ from pruning.errors import Refused
 from pruning.network.subject import module_at
 from pruning.timing import alike, intervals
 from pruning.timing.intervals import Interval
+from pruning.timing.machine import machine
+from pruning.timing.profile import BETWEEN, inside, operators
 from pruning.timing.sparse import Ran, running
 from pruning.types import Shot
 
 PAIRS = 10  # of runs: an even number, so that as many begin with either side
 MOST = 100
-BETWEEN = "between operators"
 ORDER = ("text_encoder", "step", "denoiser", "vae.decoder", "picture")
-HEAVY = ("conv", "mm", "flash", "attention")  # mm, addmm and bmm among them; a linear layer is one of these
 
 
 @dataclass(frozen=True)
@@ -189,57 +184,3 @@ def timed(dense: Sequence[float], pruned: Sequence[float]) -> Timed:
     return Timed(intervals.middle(dense), intervals.middle(pruned), speedup, ratio, intervals.state(ratio))
 
 
-def operators(run: Run, steps: int = 3) -> dict[str, float]:
-    """What a step of a run spends in each of torch's operators, taken over its first few: see ``profiled``."""
-    return profiled(lambda index: run.step(index).ms, min(steps, len(run.scheduler.timesteps)), run.device.type)
-
-
-def profiled(work: Callable[[int], float], times: int, device: str) -> dict[str, float]:
-    """What some work spends in each of torch's operators, in milliseconds a time; empty where nobody can tell.
-
-    ``work`` is given how often it was done before, and gives its milliseconds. What is left of them (Python, and a GPU
-    that waits for it) is ``BETWEEN``.
-    """
-    kind = {"cpu": ProfilerActivity.CPU, "cuda": ProfilerActivity.CUDA}.get(device)
-    if kind is None or kind not in supported_activities() or torch.autograd._profiler_enabled():
-        return {}
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells standard error of every start and stop
-    with profile(activities=list({ProfilerActivity.CPU, kind})) as taken:
-        whole = sum(work(index) for index in range(times))
-    own = "self_cpu_time_total" if kind is ProfilerActivity.CPU else "self_device_time_total"
-    spent = {event.key.removeprefix("aten::"): getattr(event, own) / 1000 / times for event in taken.key_averages()
-             if event.device_type == torch.autograd.DeviceType.CPU}  # others are kernels, which operators stand for
-    return spent | {BETWEEN: max(0.0, whole / times - sum(spent.values()))}
-
-
-def heavy(name: str) -> bool:
-    """Whether an operator multiplies matrices."""
-    return any(word in name for word in HEAVY)
-
-
-def inside(spent: Mapping[str, float]) -> float | None:
-    """The share of a step that multiplies matrices; None of a step of which nothing is known."""
-    return sum(ms for name, ms in spent.items() if heavy(name)) / sum(spent.values()) if spent else None
-
-
-def machine(pipe: Any) -> str:
-    """Device, type, threads and versions, in words."""
-    net = pipe.unet
-    device = torch.cuda.get_device_name() if net.device.type == "cuda" else (
-        f"{processor()}, {threads()}")
-    dtype = str(net.dtype).removeprefix("torch.")
-    return f"{device}, {dtype}, torch {torch.__version__}, diffusers {version('diffusers')}"
-
-
-def threads() -> str:
-    """How many threads torch computes with, in words."""
-    count = torch.get_num_threads()
-    return f"{count} thread{'s' if count > 1 else ''}"
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    named = [line.split(":", 1)[1].strip() for line in (info.read_text().splitlines() if info.exists() else ())
-             if line.startswith("model name")]
-    return named[0] if named else platform.processor() or f"{platform.machine()} CPU"

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning.errors import Refused
-from pruning.network.subject import DENOISERS, plan_of, shell, subject
+from pruning.network.notes import plan_of
+from pruning.network.subject import DENOISERS, shell, subject
 from pruning.spreads.spread import gone
 from pruning.timing.kernels import kernel_for
 from pruning.types import PlanStep, Shot

@@ -19,7 +19,7 @@ from typing import Any
 
 import pruning
 from pruning.__main__ import main as command
-from pruning.network.subject import plan_of
+from pruning.network.notes import plan_of
 from pruning.types import Calibration, Plan, Recipe, Shot
 from tests.conftest import pipeline
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pruning.reports.accounting import timed_for
+from pruning.reports.speed import timed_for
 from pruning.timing import intervals
 from ui.plots.markup import bytes_, counted, percent, tag, text, three
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pruning.reports.accounting import timed_for
+from pruning.reports.speed import timed_for
 from pruning.timing import intervals
 from ui.plots.cards import spread
 from ui.plots.markup import tag, text, three

@@ -42,6 +42,7 @@ from benchmarks.table import lines, machine
 from pruning.network.subject import parts_of, subject
 from pruning.types import digest
 from pruning.units.costs import on_meta
+from pruning.values import instance
 
 ROOT = Path(pruning.__file__).parent.parent
 
@@ -163,6 +164,7 @@ def recovered(pruned: Any, dense: Any, **how: Any) -> Any:
 
 def reread(pipe: Any, plan: Any, seed: Any) -> Any:
     """What comes of a plan whose text somebody changed and signed again, on a model."""
+    plan = instance("plan", plan, pruning.Plan, "Give what pruning.plan gave.")
     return pruning.apply(pipe, pruning.Plan.from_json(changed(plan.to_json(), random.Random(repr(seed))), plan.tensors))
 
 

@@ -22,10 +22,10 @@ from torch.nn.utils import prune
 import pruning
 from benchmarks.spent import Spent, Works, clone, extra, in_turn, read, seconds
 from benchmarks.table import publish
+from pruning import cache
 from pruning.models.sources import ARCHITECTURES
 from pruning.network.subject import shell
 from pruning.timing import intervals
-from pruning.units import costs
 
 REPEATS = {"emoji-sd": 8, "32 channels": 8, "64 channels": 8, "128 channels": 6, "sd-1.5": 3}  # the last: ours alone
 
@@ -48,7 +48,7 @@ def ours(net: nn.Module) -> nn.Module:
 
 def unseen(net: nn.Module) -> nn.Module:
     """The same weights as a model of which nothing is known yet."""
-    costs._traced.clear()
+    cache.forget(["traces"])
     return shell(net)
 
 

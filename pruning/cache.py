@@ -1,22 +1,27 @@
-"""A cache that is bounded in bytes. Knows nothing of what it keeps."""
+"""The one kind of cache: bounded in bytes, and known by name, so that all of them can be looked at and emptied.
+
+Knows nothing of what is kept.
+"""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 GB = 1 << 30
+_all: dict[str, "Cache"] = {}
 
 
-class Kept(OrderedDict[Any, Any]):
-    """The values used last, at most ``limit`` bytes of them (the newest always stays).
+class Cache(OrderedDict[Any, Any]):
+    """The values used last, at most ``limit`` bytes of them (the newest always stays). It registers itself by name.
 
     ``dropped`` is told each key that had to go to make room.
     """
 
-    def __init__(self, limit: int, dropped: Callable[[Any], None] = lambda key: None) -> None:
+    def __init__(self, name: str, limit: int, dropped: Callable[[Any], None] = lambda key: None) -> None:
         super().__init__()
         self.limit, self.sizes, self.lock, self.dropped = limit, dict[Any, int](), threading.Lock(), dropped
+        _all[name] = self
 
     def look(self, key: Any) -> Any:
         """The value for a key, now the one used last; None when it is not there."""
@@ -41,8 +46,19 @@ class Kept(OrderedDict[Any, Any]):
             self.dropped(old)
         return value
 
-    def drop(self, which: Callable[[Any], bool]) -> None:
-        """Forget the keys that ``which`` names."""
+    def drop(self, which: Callable[[Any], bool] = lambda key: True) -> None:
+        """Forget the keys that ``which`` names; without it, all of them."""
         with self.lock:
             for key in [key for key in self if which(key)]:
                 del self[key], self.sizes[key]
+
+
+def forget(names: Iterable[str] = ()) -> None:
+    """Empty the caches of these names; without names, all of them."""
+    for name in names or _all:
+        _all[name].drop()
+
+
+def sizes() -> dict[str, int]:
+    """The bytes that each cache holds now, by its name."""
+    return {name: sum(cache.sizes.values()) for name, cache in _all.items()}

@@ -10,12 +10,11 @@ from conftest import output, same, state, unet
 from safetensors.torch import load_file, save_file
 
 import pruning
+from pruning import cache
 from pruning.__main__ import main
-from pruning.calibration import samples
 from pruning.decisions import masks
 from pruning.models import planfile
 from pruning.network.notes import plan_of
-from pruning.observe import observe
 from pruning.types import Calibration, Plan, digest
 from pruning.units.catalog import find
 
@@ -130,8 +129,8 @@ def test_another_calibration_makes_other_masks(tiny, planned):
 
 def test_equal_requests_make_equal_masks(tiny, planned):
     """Also when all that was looked at is forgotten."""
-    observe.forget()
-    samples._made.drop(lambda key: True)
+    cache.forget()
+    cache.forget(["calibration samples"])
     plan = asked(tiny, "wanda by layer")
     assert plan == planned("wanda by layer")[0]
     assert same(plan.tensors, planned("wanda by layer")[0].tensors)

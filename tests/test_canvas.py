@@ -96,6 +96,10 @@ def test_what_a_pipeline_lacks_or_hides_is_named(tiny):
         setattr(pipe, name, None)
         with pytest.raises(pruning.Refused, match=f"it has no {name}"):
             picture(pipe)
+    deleted = copy.copy(tiny)
+    del deleted.vae
+    with pytest.raises(pruning.Refused, match="it has no vae"):
+        picture(deleted)
     wrapped = copy.copy(tiny)
     wrapped.unet = torch.nn.DataParallel(tiny.unet)
     with pytest.raises(pruning.Refused, match=r"a DataParallel, .*pipe\.unet = pipe\.unet\.module"):

@@ -7,11 +7,11 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
+from pruning import cache
 from pruning.network.inputs import Example, arguments
 from pruning.network.subject import shell, subject
 from pruning.spreads.protect import left_alone
 from pruning.surgery.slices import slice_units
-from pruning.units import costs as costs_module
 from pruning.units.catalog import find
 from pruning.units.costs import on_meta, trace
 
@@ -221,10 +221,10 @@ def test_a_pattern_after_a_width_step_is_reported_on_the_small_layers(tiny):
 @pytest.mark.parametrize("component", ["unet", "vae.decoder", "text_encoder"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_counted_as_single_is(tiny_folder, tiny, component, dtype):
-    costs_module._traced.clear()  # a trace in float32 would be found
+    cache.forget(["traces"])  # a trace in float32 would be found
     half = subject(pruning.load(tiny_folder, dtype=dtype), component)
     count = trace(half.net, half.example).count()
-    costs_module._traced.clear()
+    cache.forget(["traces"])
     assert count == trace(subject(tiny, component).net, half.example).count()
 
 

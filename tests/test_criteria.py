@@ -10,14 +10,15 @@ from conftest import pipeline
 from torch import nn
 
 import pruning
+from pruning import cache
 from pruning.calibration import pictures, samples
 from pruning.calibration.call import Call
 from pruning.criteria import METHODS
 from pruning.criteria import activation as activations
 from pruning.criteria import wanda as wandas
-from pruning.network import inputs
+from pruning.network.inputs import LAYERS
 from pruning.network.subject import subject
-from pruning.observe import gradients, inputs, observe
+from pruning.observe import gradients, inputs
 from pruning.progress import drained
 from pruning.scores.scores import SiteScores, streamed
 from pruning.types import Calibration
@@ -267,7 +268,7 @@ def bent(monkeypatch):
         monkeypatch.setattr(samples, "making", making)
         return net, subject(net), Calibration(samples=3 * times, source="noise")
     yield inputs, show
-    observe.forget()
+    cache.forget()
 
 
 def exact_diagonal(net, inputs):
@@ -348,7 +349,7 @@ def test_gauss_newton_of_every_kind_of_unit_is_the_mean_over_what_it_owns(tiny, 
 
 def test_gauss_newton_follows_the_seed_of_the_calibration(tiny):
     one, _ = scored(tiny.unet, "gauss-newton")
-    observe.forget()
+    cache.forget()
     again, _ = scored(tiny.unet, "gauss-newton")
     other, _ = scored(tiny.unet, "gauss-newton", calibration=replace(NOISE, seed=1))
     assert all(torch.equal(one[name], again[name]) for name in one)
@@ -373,7 +374,7 @@ def test_gauss_newton_needs_no_target(tiny, component):
 
 
 def test_gauss_newton_stops_between_two_samples(tiny):
-    observe.forget()
+    cache.forget()
     looked_at = subject(tiny.unet)
     work = METHODS["gauss-newton"]()(looked_at, catalog(tiny.unet, "weight", looked_at.example), NOISE)
     events = []
@@ -392,7 +393,7 @@ def test_gauss_newton_stops_between_two_samples(tiny):
 
 @pytest.mark.parametrize("name", DATA)
 def test_other_ratios_and_sites_are_answered_without_another_look(tiny, name):
-    observe.forget()
+    cache.forget()
     looked_at, passes = subject(tiny.unet), []
     hook = tiny.unet.register_forward_hook(lambda *_: passes.append(1))
     found = catalog(tiny.unet, "weight", looked_at.example)
@@ -407,7 +408,7 @@ def test_other_ratios_and_sites_are_answered_without_another_look(tiny, name):
 
 
 def test_wanda_after_activation_looks_no_more(tiny):
-    observe.forget()
+    cache.forget()
     looked_at = subject(tiny.unet)
     found = catalog(tiny.unet, "weight", looked_at.example)
     list(METHODS["activation"](buckets=2)(looked_at, found, NOISE))
@@ -465,7 +466,7 @@ def test_wanda_keeps_what_layers_hand_on_nearer(emoji, held_out):
         pruned = dict(pruning.apply(emoji, pruning.plan(
             emoji, method, 0.7, protect=(), calibration=Calibration(samples=12))).unet.named_modules())
         found = errors[method] = dict.fromkeys(
-            (name for name, layer in emoji.unet.named_modules() if isinstance(layer, inputs.LAYERS)), 0.0)
+            (name for name, layer in emoji.unet.named_modules() if isinstance(layer, LAYERS)), 0.0)
 
         def compare(name, layer, given, out, found=found, pruned=pruned):
             found[name] += float((pruned[name](*given) - out).square().sum())

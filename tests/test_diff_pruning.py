@@ -12,7 +12,7 @@ from test_stream import published
 from torch import nn
 
 import pruning
-from pruning.calibration import samples
+from pruning import cache
 from pruning.calibration.call import generator, showing
 from pruning.criteria import METHODS
 from pruning.errors import Refused
@@ -53,7 +53,7 @@ def pipe():
 
 @pytest.fixture
 def looks(album):
-    timesteps.forget()
+    cache.forget()
     return Calibration(samples=3, source=str(album))
 
 
@@ -184,7 +184,7 @@ def test_looking_leaves_no_trace_even_when_stopped(pipe, looks):
     looked_at = subject(pipe)
     found = catalog(looked_at.net, "channel", looked_at.example)
     for stop in (1, 12, 15):
-        timesteps.forget()
+        cache.forget()
         work = DiffPruning(every=4)(looked_at, found, looks)
         for _ in range(stop):
             next(work)
@@ -206,8 +206,8 @@ def test_losses_are_taken_once_for_all_thresholds(pipe, looks):
 
 def test_what_a_model_draws_to_look_at_is_drawn_once(pipe):
     """The losses and the gradients see the same pictures, and so does another threshold."""
-    samples._made.drop(lambda key: True)
-    timesteps.forget()
+    cache.forget(["calibration samples"])
+    cache.forget()
     passes = []
     hook = pipe.unet.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
     generated = Calibration(samples=1, source="generated")

@@ -8,6 +8,7 @@ import torch
 from conftest import pipeline, same, state
 from torch import nn
 
+from pruning import cache
 from pruning.calibration import samples
 from pruning.calibration.call import Call
 from pruning.errors import Refused
@@ -23,7 +24,7 @@ NOISE = Calibration(samples=4, source="noise")
 @pytest.fixture(autouse=True)
 def nothing_kept():
     """Every test looks anew."""
-    observe.forget()
+    cache.forget()
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_half_precision_has_the_same_gradients_nearly(tiny):
 def test_gradients_lie_on_the_disk_when_memory_is_short(tiny, monkeypatch):
     looked_at, mapped = subject(tiny.unet), []
     usual = drained(gradients.gradients(looked_at, NOISE, "square"))
-    observe.forget()
+    cache.forget()
     monkeypatch.setattr(observe.psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
     real = observe.np.memmap
     monkeypatch.setattr(observe.np, "memmap", lambda *given, **how: mapped.append(real(*given, **how)) or mapped[-1])
@@ -282,8 +283,8 @@ def test_the_same_calibration_gives_the_same_statistics(tiny):
     looked_at = subject(tiny.unet)
     first, mean = drained(inputs.input_norms(looked_at, NOISE, 2)), drained(
         gradients.gradients(looked_at, NOISE)).mean
-    observe.forget()
-    samples._made.drop(lambda key: True)
+    cache.forget()
+    cache.forget(["calibration samples"])
     again = drained(inputs.input_norms(looked_at, NOISE, 2))
     assert all(torch.equal(norm, again[name]) for name, norm in first.items())
     again = drained(gradients.gradients(looked_at, NOISE)).mean

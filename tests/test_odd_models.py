@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
+from pruning import cache
 from pruning.drawing.images import draw_pair
 from pruning.network.inputs import Example, arguments
 from pruning.network.subject import subject
@@ -133,14 +134,13 @@ def test_hooks_are_no_reason_to_forget_a_count():
     """What is in the way of a copy is not remembered: once it is gone, the same architecture is counted."""
     import accelerate
 
-    from pruning.units import costs
 
     net = unet(layers_per_block=2)
     accelerate.dispatch_model(net, {"": "cpu"}, force_hooks=True)
     assert "hooks of accelerate" in trace(net, Example(16, 8)).why
     accelerate.hooks.remove_hook_from_module(net, recurse=True)
     assert trace(net, Example(16, 8)).known
-    costs._traced.clear()
+    cache.forget(["traces"])
 
 
 # Attention of another form.

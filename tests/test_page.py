@@ -16,7 +16,7 @@ from hub_stub import HubStub
 
 import app
 import pruning
-from pruning.cache import Kept
+from pruning.cache import Cache
 from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.recovery import Recovery, options
@@ -169,7 +169,7 @@ def test_what_a_component_cannot_lose_is_greyed_out_with_the_reason():
 
 
 def test_bounded_caches_forget_the_oldest():
-    kept = Kept(100)
+    kept = Cache("of a test", 100)
     for name in "abc":
         kept.get_or(name, lambda name=name: (name.upper(), 40))
     assert list(kept) == ["b", "c"]

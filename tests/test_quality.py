@@ -173,7 +173,7 @@ def test_candidates_are_always_the_same(judge):
 def test_the_core_comes_first(monkeypatch):
     """The rest fills up what the core leaves."""
     listed = [{"name": f"{'core' if i % 2 else 'rest'} {i}", "core": bool(i % 2)} for i in range(240)]
-    monkeypatch.setattr("pruning.metrics.quality.vocabulary", lambda source: listed)
+    monkeypatch.setattr("pruning.metrics.judge.vocabulary", lambda source: listed)
     kinds = [caption.split()[0] for caption in Judge().captions]
     assert kinds == ["core"] * 120 + ["rest"] * 81
 

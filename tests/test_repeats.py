@@ -9,6 +9,7 @@ import torch
 from conftest import pipeline
 
 import pruning
+from pruning import cache
 from pruning.calibration import samples
 from pruning.cli import printed
 from pruning.criteria import METHODS
@@ -31,8 +32,8 @@ def known(one, other):
 @pytest.fixture(autouse=True)
 def fresh():
     """Nothing is known of an earlier look."""
-    observe.forget()
-    timesteps.forget()
+    cache.forget()
+    cache.forget()
 
 
 def test_ranks_by_hand():
@@ -79,7 +80,7 @@ def shown_alone(monkeypatch, calls):
         yield from ()
         return calls
 
-    observe.forget()
+    cache.forget()
     monkeypatch.setattr(samples, "making", making)
 
 
@@ -160,7 +161,7 @@ def test_halves_cost_no_pass_and_leave_the_scores_as_they_were(tiny, monkeypatch
     hook = tiny.unet.register_forward_hook(lambda *_: passes.append(1))
     both = pruning.progress.drained(gradients.gradients(looked_at, NOISE))
     assert len(passes) == 4
-    observe.forget()
+    cache.forget()
     monkeypatch.setattr(observe, "room_for", lambda times, tensors: False)  # gradients have no room twice
     alone = pruning.progress.drained(gradients.gradients(looked_at, NOISE))
     hook.remove()

@@ -20,6 +20,7 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
+from pruning import cache
 from pruning.calibration import call, pictures, samples
 from pruning.drawing import canvas
 from pruning.drawing.images import draw
@@ -33,7 +34,7 @@ from pruning.types import Calibration, Shot
 @pytest.fixture(autouse=True)
 def nothing_kept():
     """Every test makes its calls anew."""
-    samples._made.drop(lambda key: True)
+    cache.forget(["calibration samples"])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, shown):
 def test_the_same_seed_gives_the_same_calls_and_random_numbers_stay_as_they_were(shown):
     stream = torch.get_rng_state()
     first = shown(seed=3)
-    samples._made.drop(lambda key: True)
+    cache.forget(["calibration samples"])
     for one, again, other in zip(first, shown(seed=3), shown(seed=4), strict=True):
         assert torch.equal(one.inputs["sample"], again.inputs["sample"])
         assert torch.equal(one.target, again.target)
@@ -344,7 +345,7 @@ def test_making_tells_how_far_it_is_and_can_be_abandoned(tiny, album):
     assert [(one.done, one.of, one.what) for one in seen] == [(4 * i, 100, "drawing pictures to look at")
                                                               for i in (1, 2, 3)]
     work.close()
-    assert not samples._made
+    assert not cache.sizes()["calibration samples"]
     assert fingerprint(tiny.unet) == before
 
 

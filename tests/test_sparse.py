@@ -14,6 +14,7 @@ from torch.sparse._semi_structured_conversions import (
 )
 
 import pruning
+from pruning import cache
 from pruning.network.fingerprint import fingerprint
 from pruning.network.subject import subject
 from pruning.reports import accounting, speed
@@ -66,7 +67,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(sparse, "kernel_for", here)
     monkeypatch.setattr(sparse, "milliseconds", milliseconds)
     monkeypatch.setattr(sparse, "convert", convert)
-    monkeypatch.setattr(sparse, "_probed", {})
+    cache.forget(["sparse kernels"])
     return times, calls
 
 

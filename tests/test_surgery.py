@@ -314,6 +314,7 @@ CHANNELS, CONV = "mid_block.resnets.0#channels", "mid_block.resnets.0.conv1"
 @pytest.mark.parametrize(("how", "sites"), [
     ({"units": "width"}, {SITE: [[0, 5]]}), ({"units": "width"}, {SITE: [[-1, 2]]}), ({"units": "width"}, {SITE: []}),
     ({"units": "width"}, {SITE: [[2, 4], [0, 1]]}), ({"units": "width"}, {SITE: [[0, 2], [1, 3]]}),
+    ({"units": "width"}, {SITE: [[0, 0]]}),
     ({"units": "width"}, {SITE: "all"}), ({"units": "width"}, {SITE: [[0, 1.5]]}), ({"units": "width"}, {SITE: None}),
     ({"units": "width"}, {SITE: [[0, 10**12]]}), ({"units": "width"}, {"gone": [[0, 1]]}),
     ({"units": "channel"}, {CHANNELS: [[0, 16]]}), ({"units": "channel"}, {CHANNELS: [[1, 32]]}),

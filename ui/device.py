@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 import pruning
-from pruning.cache import GB, Kept
+from pruning.cache import GB, Cache
 from pruning.calibration import samples
 from pruning.criteria import METHODS
 from pruning.drawing import canvas
@@ -45,13 +45,15 @@ ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", 
 MEMORY = memory.limit()
 PART = min(GB, MEMORY // 16)  # what a cache's share is measured in: all of them together take three of it
 LOCK, LOADING = Turns(), threading.RLock()
-SCORES, PLANS, PRUNED, PREVIEWS = Kept(PART // 2), Kept(PART // 16), Kept(PART // 2), Kept(PART // 64)
-TRAININGS, TRAINED = Kept(PART), Kept(PART // 2)  # by recipe and options; of trainings under way, whatever their steps
-TABLES, QUANTILES, MISSED = Kept(PART // 64), Kept(PART // 64), Kept(PART // 256)
+SCORES, PLANS = Cache("scores", PART // 2), Cache("plans", PART // 16)
+PRUNED, PREVIEWS = Cache("pruned pipelines", PART // 2), Cache("previews", PART // 64)
+TRAININGS, TRAINED = Cache("trainings", PART), Cache("trained pipelines", PART // 2)  # by recipe and options
+TABLES, QUANTILES = Cache("tables", PART // 64), Cache("quantiles", PART // 64)
+MISSED = Cache("sensitivities", PART // 256)
 QUICK = 50_000_000  # weights that are scored while one waits
 T = TypeVar("T")
 E = TypeVar("E")
-PIPES = Kept(MEMORY // 2, lambda source: forget(source))
+PIPES = Cache("pipelines", MEMORY // 2, lambda source: forget(source))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from pruning.cache import GB, Kept
+from pruning.cache import GB, Cache
 from pruning.calibration import pictures
 from pruning.calibration.call import (
     Call,
@@ -43,7 +43,7 @@ MAKERS = {"unet": (noised, ("text_encoder", "vae")), "text_encoder": (read, ()),
 
 T = TypeVar("T")
 
-_made = Kept(GB // 8)
+_made = Cache("calibration samples", GB // 8)
 
 
 def why_not(subject: Subject, sees: str) -> str | None:

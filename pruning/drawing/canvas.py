@@ -228,8 +228,11 @@ def of(pipe: Any) -> Canvas | None:
 
 
 def lacking(canvas: Canvas) -> list[str]:
-    """The components that its pipeline would need to draw and does not have."""
-    return [name for name in canvas.needs if getattr(canvas.pipe, name, None) is None]
+    """The components that its pipeline would need to draw and does not have.
+
+    For one that was deleted diffusers answers with what its settings say of it: two names in a tuple.
+    """
+    return [name for name in canvas.needs if isinstance(getattr(canvas.pipe, name, None), tuple | None)]
 
 
 def why_not(pipe: Any) -> Refused | None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruning.cache import Kept
+from pruning.cache import Cache
 from pruning.calibration import samples
 from pruning.calibration.call import Call, generator
 from pruning.errors import Refused
@@ -22,7 +22,7 @@ from pruning.types import Calibration
 from pruning.units.site import Member, Site
 
 HALF = 1024.0  # a float16 network's error is taken so many times, or small gradients are 0: 16 % of those of emoji-sd
-_gradients = Kept(0)  # the newest alone: they are as large as the network
+_gradients = Cache("gradients", 0)  # the newest alone: they are as large as the network
 
 
 @dataclass(frozen=True, eq=False)

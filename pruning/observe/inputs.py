@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.cache import GB, Kept
+from pruning.cache import GB, Cache
 from pruning.calibration import samples
 from pruning.network.inputs import LAYERS
 from pruning.network.subject import Subject
@@ -24,7 +24,7 @@ class Norms(dict[str, Tensor]):
     halves: "tuple[Norms, Norms] | None" = None
 
 
-_norms = Kept(GB // 4)
+_norms = Cache("input norms", GB // 4)
 
 
 def bucket(level: float, buckets: int) -> int:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pruning.cache import GB, Kept
+from pruning.cache import GB, Cache
 from pruning.calibration import samples
 from pruning.calibration.call import Call, generator, levels, normal
 from pruning.network.subject import Subject
@@ -21,7 +21,8 @@ from pruning.types import Calibration
 
 AT_ONCE = 8  # samples in one call
 
-_losses, _sums = Kept(GB // 256), Kept(0)  # of gradients the newest alone: they are as large as the network
+_losses = Cache("losses at timesteps", GB // 256)
+_sums = Cache("summed gradients", 0)  # the newest alone: they are as large as the network
 
 
 def counting(losses: Sequence[float], threshold: float, gate: str) -> tuple[bool, ...]:
@@ -147,9 +148,3 @@ def _summing(subject: Subject, calibration: Calibration, steps: Sequence[int],
     for tensor in first.values():
         tensor.div_(share)
     return Gradients(total, effects, noise, first, share)
-
-
-def forget() -> None:
-    """Let go of all that was taken."""
-    for cache in (_losses, _sums):
-        cache.drop(lambda key: True)

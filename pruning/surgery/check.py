@@ -76,7 +76,7 @@ def fits(site: Site, kind: str, entry: Any) -> bool:
         edges = [edge for start, stop in entry for edge in (start, stop)]
         if not edges or edges != sorted(edges) or edges[0] < 0 or edges[-1] > site.units:
             return False
-        units = torch.tensor(indices(entry))
+        units = torch.tensor(indices(entry), dtype=torch.long)
     except (TypeError, ValueError, AttributeError):
         return False
     shares = torch.bincount(units // (site.units // site.quota), minlength=site.quota)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruning.cache import Cache
 from pruning.errors import Refused
 from pruning.network.notes import plan_of
 from pruning.network.subject import DENOISERS, shell, subject
@@ -64,7 +65,7 @@ class Sparse(nn.Linear):
                       "Save or compare the pipeline that it was made from.")
 
 
-_probed: dict[tuple, Probe] = {}
+_probed = Cache("sparse kernels", 1 << 20)
 
 
 @torch.no_grad()
@@ -75,8 +76,8 @@ def probe(weight: Tensor, tokens: int, bias: Tensor | None = None, repeats: int 
     """
     name = torch.cuda.get_device_name(weight.device) if weight.is_cuda else weight.device.type
     key = (name, tuple(weight.shape), weight.dtype, tokens, bias is not None)
-    if key in _probed:
-        return _probed[key]
+    if (known := _probed.look(key)) is not None:
+        return known
     generator = torch.Generator(weight.device).manual_seed(0)
     try:
         x = torch.randn(tokens, weight.shape[1], dtype=weight.dtype, device=weight.device, generator=generator)
@@ -93,8 +94,7 @@ def probe(weight: Tensor, tokens: int, bias: Tensor | None = None, repeats: int 
     dense, sparse = map(median, taken)
     word = "faster" if dense < sparse else "as fast"
     lost = f"the dense kernel was {word} here: {dense:.3g} against {sparse:.3g} ms" if dense < LEAST * sparse else None
-    _probed[key] = Probe(dense, sparse, lost)
-    return _probed[key]
+    return _probed.get_or(key, lambda: (Probe(dense, sparse, lost), 200))
 
 
 def convert(weight: Tensor) -> Tensor:

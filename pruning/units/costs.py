@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pruning.cache import Cache
 from pruning.errors import Refused
 from pruning.network.clone import copied
 from pruning.network.inputs import LAYERS, Example, arguments
@@ -75,22 +76,20 @@ class Costs:
         return prod(self.shapes[tensor]) * self.uses.get(tensor, 0)
 
 
-_traced: dict[tuple, Costs] = {}  # the most recent last
+_traced = Cache("traces", 32 * 400_000)  # some 32 of large networks
 
 
 def trace(net: nn.Module, example: Example) -> Costs:
-    """How often each weight is used, and in which order modules run. Remembered for the last 32 architectures."""
+    """How often each weight is used, and in which order modules run. Remembered for the architectures used last."""
     key = (*architecture(net), example)
-    costs = _traced.pop(key, None)
+    costs = _traced.look(key)
     if costs is None:
         try:
             twin = on_meta(net)
         except Refused as reason:  # once that is out of the way it counts, so this is not remembered
             return unknown(net, f"The MACs are not counted: {reason}")
         costs = _pass(net, twin, example)
-    _traced[key] = costs
-    while len(_traced) > 32:
-        _traced.pop(next(iter(_traced)), None)
+        _traced.get_or(key, lambda: (costs, 200 * len(costs.shapes)))  # bytes, about
     return costs
 
 

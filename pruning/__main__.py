@@ -33,7 +33,8 @@ from pruning.drawing import canvas, images
 from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, in_words, out_of_memory
 from pruning.metrics.judge import judge_for
-from pruning.metrics.quality import Divergence, compared
+from pruning.metrics.latents import Divergence
+from pruning.metrics.quality import compared
 from pruning.models import files, outputs, planfile, saving
 from pruning.models.sources import outline
 from pruning.network.notes import plan_of

@@ -288,7 +288,7 @@ def test_all_signs_together_give_the_exact_gauss_newton_diagonal(bent, monkeypat
     inputs, show = bent
     net, looked_at, calibration = show(4)  # as there are four ways to give two outputs a sign
     every = [torch.tensor([pair]).float() for _ in inputs for pair in product((-1, 1), repeat=2)]
-    monkeypatch.setattr(observe, "signs", lambda shape, draw: every.pop(0))
+    monkeypatch.setattr(gradients, "signs", lambda shape, draw: every.pop(0))
     found = drained(gradients.gradients(looked_at, calibration, "square", of="output")).mean
     for name, exact in exact_diagonal(net, inputs).items():
         assert torch.allclose(found[name], exact, rtol=1e-5), name

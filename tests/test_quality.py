@@ -17,9 +17,10 @@ from PIL import Image
 import pruning
 from assets.make import glyphs
 from pruning.drawing.images import Drawn, Origin, Stepped, draw_pair
-from pruning.metrics.judge import Judge, judge_for, place
+from pruning.metrics.judge import CANDIDATES, COLOURS, Judge, judge_for, place
+from pruning.metrics.latents import Divergence, apart
 from pruning.metrics.pictures import likeness
-from pruning.metrics.quality import CANDIDATES, COLOURS, Divergence, apart, compared
+from pruning.metrics.quality import compared
 
 ROOT = Path(__file__).parent.parent
 ORIGIN = Origin("0" * 16, 1, 0)

@@ -13,7 +13,8 @@ import pruning
 from pruning.drawing import canvas, images
 from pruning.errors import Refused
 from pruning.metrics.judge import judge_for
-from pruning.metrics.quality import Divergence, compared
+from pruning.metrics.latents import Divergence
+from pruning.metrics.quality import compared
 from pruning.network.notes import plan_of
 from pruning.progress import Looked, drained
 from pruning.recovery import Event, Recovery

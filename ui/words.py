@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pruning.metrics.quality import COLOURS
+from pruning.metrics.judge import COLOURS
 
 PLAIN = frozenset({"a", "an", "the", "on", "in", "of", "with", "and", "background", "at", "to", "emoji", *COLOURS})
 

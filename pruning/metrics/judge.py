@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pruning.metrics.quality import CANDIDATES, COLOURS, _judge
 from pruning.models.sources import ASSETS, BUNDLED, prompted, vocabulary
+
+COLOURS = ("white", "black", "grey", "red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown")
+CANDIDATES = 200
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,5 @@ def judge_for(source: str) -> Judge | None:
     Nobody can where there is no prompt that a picture could fit.
     """
     return _judge if prompted(source) else None
+
+_judge = Judge()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pruning.metrics.quality import WINDOW
+WINDOW = 11  # px, of SSIM
 
 
 def likeness(dense: Sequence[Image.Image], pruned: Sequence[Image.Image]) -> tuple[float | None, float]:

@@ -15,7 +15,7 @@ from pruning.calibration import samples
 from pruning.calibration.call import Call, generator
 from pruning.errors import Refused
 from pruning.network.subject import Subject
-from pruning.observe.inputs import bucket, means
+from pruning.observe.inputs import bucket, first_half, means
 from pruning.observe.modes import blank, resting, room_for
 from pruning.progress import Looked
 from pruning.types import Calibration
@@ -142,12 +142,6 @@ def _taken(mean: Tensor, gradient: Tensor, weight: Tensor, how: str, share: floa
         return float((weight * gradient).square().sum())
     mean.add_(gradient.abs() if how == "size" else gradient, alpha=share)
     return float((weight * gradient).abs().sum())
-
-
-def first_half(shown: list[Call], calibration: Calibration) -> set[int]:
-    """The places of those calls that are of the first half of the samples; none where there is one sample alone."""
-    first, second = samples.halves(list(enumerate(shown)), calibration.samples, lambda pair: pair[1].level)
-    return {place for place, _ in first} if second else set()
 
 
 def projected(net: nn.Module, call: Call, draw: torch.Generator) -> Tensor:

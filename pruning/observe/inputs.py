@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from pruning.cache import GB, Cache
 from pruning.calibration import samples
+from pruning.calibration.call import Call
 from pruning.network.inputs import LAYERS
 from pruning.network.subject import Subject
-from pruning.observe.gradients import first_half
 from pruning.observe.modes import resting
 from pruning.progress import Looked
 from pruning.types import Calibration
@@ -136,3 +136,9 @@ def _groups(layer: Any, start: int, piece: Tensor) -> Tensor | None:
     if groups == 1:
         return None
     return torch.arange(start, start + len(piece), device=piece.device) * groups // layer.out_channels
+
+
+def first_half(shown: list[Call], calibration: Calibration) -> set[int]:
+    """The places of those calls that are of the first half of the samples; none where there is one sample alone."""
+    first, second = samples.halves(list(enumerate(shown)), calibration.samples, lambda pair: pair[1].level)
+    return {place for place, _ in first} if second else set()

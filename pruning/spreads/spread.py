@@ -29,9 +29,6 @@ from pruning.units.site import WEIGHTS, Site, ranges
 SPREADS = ("layer", "row", "global", "isomorphic", "sensitivity")
 
 
-# Single weights: a threshold per site, or so many of each row.
-
-
 # The decision.
 
 

@@ -13,7 +13,7 @@ from pruning.calibration import samples
 from pruning.calibration.call import Call
 from pruning.errors import Refused
 from pruning.network.subject import subject
-from pruning.observe import gradients, inputs, observe
+from pruning.observe import gradients, inputs, modes
 from pruning.progress import drained
 from pruning.types import Calibration
 from pruning.units.site import Member, Site
@@ -159,9 +159,9 @@ def test_gradients_lie_on_the_disk_when_memory_is_short(tiny, monkeypatch):
     looked_at, mapped = subject(tiny.unet), []
     usual = drained(gradients.gradients(looked_at, NOISE, "square"))
     cache.forget()
-    monkeypatch.setattr(observe.psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
-    real = observe.np.memmap
-    monkeypatch.setattr(observe.np, "memmap", lambda *given, **how: mapped.append(real(*given, **how)) or mapped[-1])
+    monkeypatch.setattr(modes.psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
+    real = modes.np.memmap
+    monkeypatch.setattr(modes.np, "memmap", lambda *given, **how: mapped.append(real(*given, **how)) or mapped[-1])
     short = drained(gradients.gradients(looked_at, NOISE, "square"))
     assert [flat.shape for flat in mapped] == [(sum(p.numel() for p in tiny.unet.parameters()),)]
     assert all(torch.equal(short.mean[name], mean) for name, mean in usual.mean.items())
@@ -169,8 +169,8 @@ def test_gradients_lie_on_the_disk_when_memory_is_short(tiny, monkeypatch):
 
 
 def test_no_room_anywhere_is_said_before_anything_runs(tiny, monkeypatch):
-    monkeypatch.setattr(observe.psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
-    monkeypatch.setattr(observe.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    monkeypatch.setattr(modes.psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    monkeypatch.setattr(modes.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
     with pytest.raises(Refused, match=f"neither memory nor disk has room.*{tempfile.gettempdir()}"):
         drained(gradients.gradients(subject(tiny.unet), NOISE, "square"))
 

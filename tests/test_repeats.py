@@ -14,7 +14,7 @@ from pruning.calibration import samples
 from pruning.cli import printed
 from pruning.criteria import METHODS
 from pruning.network.subject import subject
-from pruning.observe import gradients, inputs, modes, observe, timesteps
+from pruning.observe import gradients, inputs, modes, timesteps
 from pruning.scores import repeats
 from pruning.types import Calibration
 
@@ -162,7 +162,7 @@ def test_halves_cost_no_pass_and_leave_the_scores_as_they_were(tiny, monkeypatch
     both = pruning.progress.drained(gradients.gradients(looked_at, NOISE))
     assert len(passes) == 4
     cache.forget()
-    monkeypatch.setattr(observe, "room_for", lambda times, tensors: False)  # gradients have no room twice
+    monkeypatch.setattr(gradients, "room_for", lambda times, tensors: False)  # gradients have no room twice
     alone = pruning.progress.drained(gradients.gradients(looked_at, NOISE))
     hook.remove()
     assert (alone.halves, len(passes)) == (None, 8)
@@ -174,7 +174,7 @@ def test_memory_that_is_short_is_left_alone(tiny, monkeypatch):
     size = 4 * sum(p.numel() for p in tiny.unet.parameters())
     tensors = dict(tiny.unet.named_parameters())
     for available, once, twice in ((4 * size - 4, False, False), (4 * size, True, False), (8 * size, True, True)):
-        monkeypatch.setattr(observe.psutil, "virtual_memory", lambda size=available: SimpleNamespace(available=size))
+        monkeypatch.setattr(modes.psutil, "virtual_memory", lambda size=available: SimpleNamespace(available=size))
         assert (modes.room_for(1, tensors), modes.room_for(2, tensors)) == (once, twice)
 
 

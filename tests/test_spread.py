@@ -16,8 +16,9 @@ from pruning.planning.request import request
 from pruning.scores.sketch import Sketch, keys
 from pruning.spreads.amount import Share, kind_of, share
 from pruning.spreads.bundles import Bundles, bundles_gone
+from pruning.spreads.granularity import Room
 from pruning.spreads.protect import free_sites, left_alone, protected, ratio_of
-from pruning.spreads.spread import Room, gone
+from pruning.spreads.spread import gone
 from pruning.units.catalog import find
 from pruning.units.site import Member, Site, indices, ranges
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 import pruning
 from benchmarks.pairs import in_turn
 from benchmarks.table import publish
+from pruning.decisions.keep import kept_units
 from pruning.network.inputs import arguments
 from pruning.network.subject import subject
-from pruning.surgery.applying import kept_units
 from pruning.timing import intervals
 from pruning.units.site import Site
 

@@ -19,25 +19,26 @@ if sys.orig_argv[1:3] == ["-m", "pruning"] and signal.getsignal(signal.SIGINT) i
 
 import torch
 
-from pruning import criteria, recovery, systems
+from pruning import criteria, decisions, recovery, systems
 from pruning.criteria import METHODS
+from pruning.decisions import DECISIONS, applying
 from pruning.drawing import images
 from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, put_in_words
 from pruning.models import sources
-from pruning.planning import planning, request
+from pruning.planning import request, resolve
 from pruning.progress import drained
 from pruning.recovery import Recovery
 from pruning.registry import knobs
 from pruning.reports import accounting
 from pruning.reports.report import LayerReport, Report
 from pruning.scores.scores import Scores
-from pruning.surgery import applying
 from pruning.timing import clock
 from pruning.timing.clock import Measured
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
 from pruning.values import instance, told
 
+DECISIONS.fill(decisions.__name__)
 METHODS.fill(criteria.__name__)
 METHODS.fill(systems.__name__)
 DEFAULT = DEFAULT_PROTECT
@@ -82,7 +83,7 @@ def score(pipe: Any, method: str, *, component: str | None = None, units: str | 
     pattern = "2:4" if isinstance(units, str) and units == "nm" else None  # scores do not depend on the pattern
     recipe = request.request(pipe, method, None if pattern else 0.0, component=component, units=units,
                               pattern=pattern, calibration=calibration, seed=seed, **options)
-    return drained(planning.scoring(pipe, recipe))
+    return drained(resolve.scoring(pipe, recipe))
 
 
 def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, component: str | None = None,
@@ -113,8 +114,8 @@ def plan(pipe: Any, method: str = "magnitude", ratio: float | None = None, *, co
     recipe = request.request(pipe, method, ratio, component=component, units=units, pattern=pattern, of=of,
                               spread=spread, protect=protect, only=only, overrides=overrides, calibration=calibration,
                               seed=seed, most=most, update=update, rounding=rounding, multiple=multiple, **options)
-    scores = drained(planning.scoring(pipe, recipe)) if scores is None else scores
-    return drained(planning.resolving(pipe, recipe, scores))
+    scores = drained(resolve.scoring(pipe, recipe)) if scores is None else scores
+    return drained(resolve.resolving(pipe, recipe, scores))
 
 
 def apply(pipe: Any, plan: Plan, *, masked: bool = False) -> Any:

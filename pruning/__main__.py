@@ -29,6 +29,8 @@ import pruning
 from pruning.cli import flags, printed, shell
 from pruning.cli.shell import Parser, Stopped, Usage
 from pruning.cli.watched import Watch, interruptible
+from pruning.decisions import applying
+from pruning.decisions.check import check
 from pruning.drawing import canvas, images
 from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, in_words, out_of_memory
@@ -40,14 +42,12 @@ from pruning.models.sources import outline
 from pruning.network.notes import plan_of
 from pruning.network.size import total
 from pruning.network.subject import log, subject
-from pruning.planning import planning, preview, request
+from pruning.planning import preview, request, resolve
 from pruning.planning.overlap import overlapping
 from pruning.progress import Looked, drained
 from pruning.recovery import Training, keeping, recovering
 from pruning.reports.aftercare import recovered
 from pruning.reports.verdict import sentence
-from pruning.surgery import applying
-from pruning.surgery.check import check
 from pruning.types import Plan, PlanStep, Shot
 from pruning.units.catalog import find
 from pruning.units.costs import trace
@@ -218,7 +218,7 @@ def score(args: argparse.Namespace) -> Result:
     if "pattern" not in asked and asked.get("units") != "nm":
         asked.setdefault("ratio", 0.0)  # scores do not depend on it
     recipe = request.request(pipe, **asked)
-    scores = _watched(planning.scoring(pipe, recipe))
+    scores = _watched(resolve.scoring(pipe, recipe))
     layers = [{"name": site.name, "kind": site.kind, "units": site.units,
                "quantiles": list(preview.quantiles(scores, site, 5)),
                "by_timestep": scores.profiles[site.name].tolist() if site.name in scores.profiles else None,
@@ -233,7 +233,7 @@ def overlap(args: argparse.Namespace) -> Result:
     own = {"method", *flags.method_knobs()}
     sides = [request.request(pipe, **asked), request.request(pipe, method=args.rival, **{
         name: value for name, value in asked.items() if name not in own})]
-    scores = [_watched(planning.scoring(pipe, recipe)) for recipe in sides]
+    scores = [_watched(resolve.scoring(pipe, recipe)) for recipe in sides]
     found = _watched(overlapping(scores[0], sides[0], scores[1], sides[1]))
     whole = reduce(add, found.values())
     return {"model": args.model, "method": sides[0].method, "rival": args.rival, "agreement": whole.agreement,
@@ -253,8 +253,8 @@ def plan(args: argparse.Namespace) -> Result:
 
 def _planned(pipe: Any, args: argparse.Namespace) -> Plan:
     recipe = request.request(pipe, **flags.request(args))
-    scores = _watched(planning.scoring(pipe, recipe))
-    return _watched(planning.resolving(pipe, recipe, scores))
+    scores = _watched(resolve.scoring(pipe, recipe))
+    return _watched(resolve.resolving(pipe, recipe, scores))
 
 
 def _watched(work: Generator[Looked, None, T]) -> T:

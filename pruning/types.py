@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pruning import values
 from pruning.errors import Refused
@@ -13,7 +13,7 @@ from pruning.errors import Refused
 SCHEMA = 1  # of plan.json
 DEFAULT_PROTECT = ("conv_in", "conv_out", "proj_out", "*embed*", "*label_emb*")
 UNITS = ("weight", "nm", "head", "neuron", "channel", "modulation", "width", "layer", "block")
-Kind = Literal["threshold", "pattern", "keep", "layout", "bits", "recovered"]
+RECOVERED = "recovered"  # in plan.json: a step that changed what stays, and removed nothing
 
 
 def digest(value: Any) -> str:
@@ -217,19 +217,46 @@ def plain(name: str, value: Any) -> Any:
 class Decision:
     """What goes, in the smallest form that can be resolved again on the same model.
 
-    ``sites`` maps a site's name to
-    - ``threshold``: ``[key, kept, gone]`` where a weight goes when its key (the bits of its float32 score) is below,
-      and of the weights exactly at it the last ``kept`` in storage order stay; ``gone`` go in all;
-    - ``pattern``: ``"N:M"``, N kept of each M neighbours along the inputs;
-    - ``bits``: ``[digest, gone]`` of a mask in ``tensors``, (bytes,) uint8, eight weights a byte, set where they stay;
-    - ``recovered``: ``[before, after]``, the relative output error of a layer whose weights were adjusted; or, where
-      the component was trained, under ``""`` alone: ``steps``, the denoiser's error ``before`` and ``after``, and how;
-    - ``keep``: ``[[start, stop], ...]``, the half-open index ranges of the units that stay.
+    ``sites`` maps a site's name to what the decision's ``kind`` says of it: ``pruning.decisions`` has a file for each.
     """
 
-    kind: Kind
+    kind: str
     sites: Mapping[str, Any]
     tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """That weights were adjusted for those that went: site -> [before, after], relative output errors of its layer."""
+
+    sites: Mapping[str, Any]
+    kind: ClassVar = RECOVERED
+    tensors: ClassVar[Mapping[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """That a component was trained: ``steps``, the denoiser's error ``before`` and ``after``, and how."""
+
+    entry: Mapping[str, Any]
+    kind: ClassVar = RECOVERED
+    tensors: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def sites(self) -> Mapping[str, Any]:
+        """As plan.json has it: under no site's name."""
+        return {"": self.entry}
+
+
+def _decided(written: Mapping[str, Any], tensors: Mapping[str, Any]) -> Decision | Adjusted | Trained:
+    """What plan.json says of a step."""
+    kind, sites = written["kind"], written["sites"]
+    if kind != RECOVERED:
+        return Decision(kind, sites, tensors)
+    if "" not in sites:
+        return Adjusted(sites)
+    (entry,) = sites.values()  # a ValueError where there is more
+    return Trained(entry)
 
 
 @dataclass(frozen=True)
@@ -239,7 +266,12 @@ class PlanStep:
     recipe: Recipe
     arch: str
     weights: str
-    decision: Decision
+    decision: Decision | Adjusted | Trained
+
+    @property
+    def decides(self) -> bool:
+        """Whether it says what goes; else what stays was adjusted or trained."""
+        return isinstance(self.decision, Decision)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; masks that do not fit there are left out."""
@@ -268,14 +300,13 @@ class Plan:
     @property
     def decided(self) -> PlanStep:
         """The last step that says what goes, or the first where nothing does; recovering what stays comes after it."""
-        return next((step for step in reversed(self.steps) if step.decision.kind != "recovered"), self.steps[0])
+        return next((step for step in reversed(self.steps) if step.decides), self.steps[0])
 
     @property
     def trained(self) -> tuple[Mapping[str, Any], ...]:
         """What is noted of trainings since the last step that says what goes."""
         after = self.steps[self.steps.index(self.decided):]
-        return tuple(step.decision.sites[""] for step in after
-                     if step.decision.kind == "recovered" and "" in step.decision.sites)
+        return tuple(step.decision.entry for step in after if isinstance(step.decision, Trained))
 
     @property
     def tensors(self) -> dict[str, Any]:
@@ -310,9 +341,9 @@ class Plan:
                 raise Refused(f"This plan has version {schema}; this Prunescope reads version {SCHEMA}.",
                               "Make it again from its recipe.")
             beside = [(key.partition(" "), bits) for key, bits in (tensors or {}).items()]
-            plan = cls(tuple(PlanStep(Recipe.from_dict({**s["recipe"]}), s["arch"], s["weights"], Decision(
-                s["decision"]["kind"], s["decision"]["sites"],
-                {name: bits for (step, _, name), bits in beside if step == str(i)})) for i, s in enumerate(steps)))
+            plan = cls(tuple(PlanStep(Recipe.from_dict({**s["recipe"]}), s["arch"], s["weights"], _decided(
+                s["decision"], {name: bits for (step, _, name), bits in beside if step == str(i)}))
+                for i, s in enumerate(steps)))
             actual = digest(steps)  # of what is written: a recipe of an older version has fewer parts
         except Refused:
             raise

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning import cache
 from pruning.__main__ import main
-from pruning.decisions import masks
+from pruning.decisions import bits
 from pruning.models import planfile
 from pruning.network.notes import plan_of
 from pruning.types import Calibration, Plan, digest
@@ -87,7 +87,7 @@ def test_exactly_what_is_written_down_is_zero(tiny, planned, case):
         if site.name not in decision.sites:
             assert sparse is dense
             continue
-        keep = masks.unpacked(decision, site, dense.shape)
+        keep = bits.unpacked(decision, site, dense.shape)
         assert torch.equal(sparse, dense * keep)
         gone = decision.sites[site.name][1]
         assert gone == int((~keep).sum()) == int((sparse == 0).sum()) - int((dense[keep] == 0).sum())
@@ -117,7 +117,7 @@ def test_the_lowest_scores_go(tiny, planned, method):
     scores = pruning.score(tiny, method, calibration=SHOWN)
     decision = planned(f"{method} by layer")[0].steps[0].decision
     site = scores.catalog.sites[CONV]
-    keep = site.rows(masks.unpacked(decision, site, tiny.unet.get_submodule(CONV).weight.shape))
+    keep = site.rows(bits.unpacked(decision, site, tiny.unet.get_submodule(CONV).weight.shape))
     values = scores.whole(CONV)
     assert float(values[keep].min()) >= float(values[~keep].max())
 

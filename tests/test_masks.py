@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pruning.decisions.masks import mark, packed, resolved, unpacked
+from pruning.decisions.bits import mark, packed, unpacked
+from pruning.decisions.kind import kind_of
 from pruning.errors import Refused
 from pruning.scores.scores import SiteScores
 from pruning.scores.sketch import keys
@@ -15,7 +16,7 @@ CONV = Site("x", "weight", 24, (Member("x.weight", 0),), inputs=3)
 
 
 def only(decision, pieces, shape):
-    ((_, keep),) = resolved(decision, pieces, lambda site: shape)
+    ((_, keep),) = kind_of(decision).resolved(decision, pieces, lambda site: shape)
     return keep
 
 

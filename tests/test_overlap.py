@@ -9,10 +9,10 @@ from torch import nn
 
 import pruning
 from pruning.criteria.wanda import Wanda
-from pruning.decisions import masks
+from pruning.decisions import bits
 from pruning.network.subject import subject
 from pruning.observe.inputs import Norms
-from pruning.planning import planning, request
+from pruning.planning import request, resolve
 from pruning.planning.overlap import Overlap, overlapping, removed
 from pruning.progress import drained
 from pruning.scores.scores import collecting
@@ -136,7 +136,7 @@ def taken(tiny):
         recipe = request.request(tiny, method, calibration=NOISE, seed=seed, **ONLY | how)
         key = method, seed, recipe.units
         if key not in made:
-            made[key] = drained(planning.scoring(tiny, recipe))
+            made[key] = drained(resolve.scoring(tiny, recipe))
         return made[key], recipe
 
     return take
@@ -165,7 +165,7 @@ def taken_out(plan, site, shape):
     if site.name not in decision.sites:
         return torch.zeros(shape, dtype=torch.bool)
     if decision.kind == "bits":
-        return ~masks.unpacked(decision, site, shape)
+        return ~bits.unpacked(decision, site, shape)
     stays = torch.tensor(indices(decision.sites[site.name]))
     return torch.ones(site.units, dtype=torch.bool).index_fill_(0, stays, False)
 

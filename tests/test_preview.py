@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pruning.decisions.kind import gone
 from pruning.errors import Refused
-from pruning.planning import planning, preview, request
+from pruning.planning import preview, request, resolve
 from pruning.progress import drained
-from pruning.spreads.spread import gone
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def scored(tiny):
     for units in ("weight", "width", "nm"):
         recipe = request.request(tiny, ratio=None if units == "nm" else 0.3, units=units,
                                   pattern="2:4" if units == "nm" else None)
-        made[units] = (recipe, drained(planning.scoring(tiny, recipe)))
+        made[units] = (recipe, drained(resolve.scoring(tiny, recipe)))
     return made
 
 
@@ -27,7 +27,7 @@ def scored(tiny):
 def test_totals_are_those_of_the_plan_to_the_unit(tiny, scored, ratio, spread):
     recipe, scores = scored["weight"]
     recipe = replace(recipe, ratio=ratio, spread=spread)
-    decision = drained(planning.resolving(tiny, recipe, scores)).steps[-1].decision
+    decision = drained(resolve.resolving(tiny, recipe, scores)).steps[-1].decision
     counts = preview.counts(scores, recipe)
     exact = {site.name: gone(decision, site) for site in scores.catalog}
     assert sum(counts.values()) == sum(exact.values())
@@ -39,7 +39,7 @@ def test_totals_are_those_of_the_plan_to_the_unit(tiny, scored, ratio, spread):
 def test_a_layer_is_off_by_no_more_than_is_said(tiny, scored, ratio, spread):
     recipe, scores = scored["weight"]
     recipe = replace(recipe, ratio=ratio, spread=spread)
-    decision = drained(planning.resolving(tiny, recipe, scores)).steps[-1].decision
+    decision = drained(resolve.resolving(tiny, recipe, scores)).steps[-1].decision
     counts = preview.counts(scores, recipe)
     assert sum(counts.values()) == sum(gone(decision, site) for site in scores.catalog)
     worst = max(abs(counts[site.name] - gone(decision, site)) / site.units for site in scores.catalog)
@@ -55,7 +55,7 @@ def test_what_is_exact_is_not_unsure(scored):
 @pytest.mark.parametrize("units", ["width", "nm"])
 def test_larger_units_and_patterns_are_exact(tiny, scored, units):
     recipe, scores = scored[units]
-    decision = drained(planning.resolving(tiny, recipe, scores)).steps[-1].decision
+    decision = drained(resolve.resolving(tiny, recipe, scores)).steps[-1].decision
     assert preview.counts(scores, recipe) == {site.name: gone(decision, site) for site in scores.catalog}
 
 
@@ -84,9 +84,9 @@ def test_the_table_is_the_counts_at_its_ratios(scored):
 
 def test_a_ratio_at_which_nothing_can_go_has_no_row(tiny):
     recipe = request.request(tiny, ratio=0.5, units="head")
-    of = preview.table(drained(planning.scoring(tiny, recipe)), recipe)
+    of = preview.table(drained(resolve.scoring(tiny, recipe)), recipe)
     with pytest.raises(Refused):
-        preview.counts(drained(planning.scoring(tiny, recipe)), replace(recipe, ratio=0.05))
+        preview.counts(drained(resolve.scoring(tiny, recipe)), replace(recipe, ratio=0.05))
     assert of.totals[1] is None
     assert of.shares[1] is None
     assert of.totals[10] is not None

@@ -20,6 +20,7 @@ from pruning.__main__ import main
 from pruning.calibration import samples
 from pruning.calibration.call import generator
 from pruning.cli.watched import Asked, Watch
+from pruning.decisions import check
 from pruning.models import saving
 from pruning.network.notes import plan_of, remember
 from pruning.network.subject import subject
@@ -40,7 +41,6 @@ from pruning.recovery import (
     sides,
 )
 from pruning.reports.verdict import headline
-from pruning.surgery import check
 from pruning.timing.sparse import running
 from pruning.types import Calibration, Plan, Shot
 

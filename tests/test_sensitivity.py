@@ -17,7 +17,7 @@ from pruning.calibration import samples
 from pruning.calibration.call import Call
 from pruning.network.notes import plan_of
 from pruning.network.subject import shell, subject
-from pruning.planning import planning
+from pruning.planning import resolve
 from pruning.planning.request import request as asked
 from pruning.progress import drained
 from pruning.spreads import sensitivity
@@ -36,7 +36,7 @@ def request(pipe, method="magnitude", ratio=0.5, **changes):
 
 
 def scored(pipe, recipe):
-    return drained(planning.scoring(pipe, recipe))
+    return drained(resolve.scoring(pipe, recipe))
 
 
 def measured(pipe, recipe):
@@ -460,7 +460,7 @@ def test_the_network_stays_as_it_was(tiny, units):
 @pytest.mark.parametrize("events", [1, 2])
 def test_work_that_is_abandoned_leaves_nothing(tiny, events):
     before, recipe = state(tiny), request(tiny, only=(f"{ATTENTION}.attn1*",))
-    with closing(planning.resolving(tiny, recipe, scored(tiny, recipe))) as work:
+    with closing(resolve.resolving(tiny, recipe, scored(tiny, recipe))) as work:
         told = [next(work) for _ in range(events)]
     assert [(event.done, event.of, event.what) for event in told] == [
         (i + 1, 8, "pruning one layer at a time (2 samples)") for i in range(events)]  # two shares of four layers

@@ -11,11 +11,11 @@ from torch import nn
 
 import pruning
 from benchmarks import width
+from pruning.decisions.keep import kept_units
 from pruning.models.sources import ARCHITECTURES
 from pruning.network.subject import module_at, subject
 from pruning.planning import request
 from pruning.spreads.protect import protected
-from pruning.surgery.applying import kept_units
 from pruning.types import Recipe
 from pruning.units import stream
 from pruning.units.catalog import catalog, find, why_not

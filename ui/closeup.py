@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from pruning.decisions import pattern
+from pruning.decisions.kind import kind_of
 from pruning.network.subject import subject
 from pruning.planning import microscope
 from pruning.planning.microscope import Microscope
 from pruning.spreads import protect
-from pruning.surgery import applying
 from pruning.timing.kernels import Ceiling, ceiling, kernel_for
 from pruning.types import Recipe
 from pruning.units.site import indices
@@ -71,7 +71,7 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
         stays = np.ones(weight.shape, dtype=bool)
     else:
         with device.LOCK:
-            ((_, found),) = applying.kept_masks(looked_at, step, [name])
+            ((_, found),) = kind_of(step.decision).masks(looked_at, step, [name])
         stays = site.rows(found).reshape(-1, site.inputs).numpy()
     m, lens = 0, dict[str, Any]()
     if wanted.pattern and entry is not None:
@@ -86,8 +86,8 @@ def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> Ma
     edges = sketch.edges()
     counts, bins = coarser(sketch.counts, edges)
     threshold = None
-    if step.decision.kind == "threshold" and entry is not None:
-        threshold = float(torch.tensor(entry[0], dtype=torch.int32).view(torch.float32))
+    if entry is not None and (level := kind_of(step.decision).level(entry)) is not None:
+        threshold = level
     return MaskView(site.kind, title, int(stays.sum()), site.units, picture, pooled, weight.shape,
                     pictures.zoom(stays, row, column, m), at, bins, counts, threshold, weight[row], stays[row], m,
                     **lens)

@@ -17,20 +17,20 @@ import pruning
 from pruning.cache import GB, Cache
 from pruning.calibration import samples
 from pruning.criteria import METHODS
+from pruning.decisions import applying
 from pruning.drawing import canvas
 from pruning.errors import Refused
 from pruning.models import sources
 from pruning.network import memory
 from pruning.network.subject import LABELS, components, parts_of, subject
 from pruning.observe import timesteps
-from pruning.planning import planning, preview, request
+from pruning.planning import preview, request, resolve
 from pruning.planning.overlap import Overlap, overlapping
 from pruning.planning.preview import Table, Totals
 from pruning.progress import Looked, drained
 from pruning.scores import repeats
 from pruning.scores.scores import Curve, Scores
 from pruning.spreads import protect, sensitivity, spread
-from pruning.surgery import applying
 from pruning.timing.machine import threads
 from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
@@ -177,7 +177,7 @@ def quick(wanted: Recipe) -> bool:
 def looking(wanted: Recipe) -> Generator[Looked, None, None]:
     """Look at all that a recipe needs, step by step; then it is there. Closing the iterator stops the work."""
     if SCORES.look(wanted.scoring) is None:
-        taken = yield from stepwise(planning.scoring(pipeline(wanted.model), wanted))
+        taken = yield from stepwise(resolve.scoring(pipeline(wanted.model), wanted))
         SCORES.get_or(wanted.scoring, lambda: (taken, taken.nbytes))
     if not known(wanted):
         yield from _tried(wanted)
@@ -226,7 +226,7 @@ def scores(wanted: Recipe) -> Scores:
         return found
     pipe = pipeline(wanted.model)
     with LOCK:
-        return SCORES.get_or(wanted.scoring, lambda: (taken := drained(planning.scoring(pipe, wanted)), taken.nbytes))
+        return SCORES.get_or(wanted.scoring, lambda: (taken := drained(resolve.scoring(pipe, wanted)), taken.nbytes))
 
 
 def plan(wanted: Recipe) -> Plan:
@@ -239,7 +239,7 @@ def planned(wanted: Recipe) -> Generator[Looked, None, Plan]:
     wanted = settled(wanted)
     if (found := PLANS.look(wanted)) is not None:
         return found
-    found = yield from stepwise(planning.resolving(pipeline(wanted.model), wanted, scores(wanted)))
+    found = yield from stepwise(resolve.resolving(pipeline(wanted.model), wanted, scores(wanted)))
     return PLANS.get_or(wanted, lambda: weighed(found))
 
 

@@ -1,15 +1,66 @@
 """N:M patterns: so many weights of each few neighbours along the inputs stay."""
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from pruning.decisions import DECISIONS
+from pruning.decisions.zeros import Zeros, piece_of
 from pruning.errors import Refused
+from pruning.scores.scores import SiteScores
+from pruning.types import PlanStep
+from pruning.units.site import Site
 from pruning.values import told
 
 NM = re.compile("([0-9]{1,2}):([0-9]{1,2})")
 WIDEST = 64  # M of an N:M pattern that is asked for; whole rows are wider
+
+
+@DECISIONS.add("pattern")
+@dataclass(frozen=True)
+class Pattern(Zeros):
+    """``"N:M"``: N weights stay of each M neighbours along the inputs; of a whole row, M is its length."""
+
+    noun: ClassVar = "pattern"
+
+    def gone(self, entry: Any, site: Site) -> int:
+        """M - N of each M."""
+        n, m = map(int, entry.split(":"))
+        return site.units // m * (m - n)
+
+    def fits(self, entry: Any, site: Site) -> bool:
+        """Groups into which the inputs divide, of which some stay and some go."""
+        n, m = map(int, entry.split(":"))
+        return 0 < n < m and site.inputs % m == 0
+
+    def suits(self, step: PlanStep) -> bool:
+        """The pattern that the recipe asks for; by rows it is as long as each row."""
+        asked = step.recipe.pattern
+        return all(entry == asked for entry in step.decision.sites.values()) or not (
+            asked or step.recipe.spread != "row")
+
+    def place(self, site: Site, keep: Tensor, scored: Iterable[SiteScores], entry: Any) -> None:
+        """The highest of each group stay."""
+        for piece in scored:
+            piece_of(site, keep, piece)[...] = kept_pattern(piece.values, entry)
+
+    def holds(self, step: PlanStep, site: Site, weight: Tensor) -> bool:
+        """Zeros for all but N of each M."""
+        rows = site.rows(weight)
+        return not rows[~kept_pattern(rows.abs(), step.decision.sites[site.name])].any()
+
+    def misfit(self, step: PlanStep, site: Site, weight: Tensor, alone: bool) -> str | None:
+        """Also a pattern of which every group has fewer weights than it keeps: the layer went through another."""
+        if alone and (reason := super().misfit(step, site, weight, alone)) is None:
+            entry = step.decision.sites[site.name]
+            n, m = map(int, entry.split(":"))
+            most = int((site.rows(weight).reshape(-1, m) != 0).sum(1).max())
+            reason = f"is {most}:{m}, and its plan says {entry}" if 0 < most < n else None
+        return reason if alone else super().misfit(step, site, weight, alone)
 
 
 def kept_pattern(values: Tensor, pattern: str) -> Tensor:

@@ -18,15 +18,14 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
+from pruning.decisions.check import known_units
+from pruning.decisions.kind import kind_of
 from pruning.errors import Refused
 from pruning.models import folders, planfile
 from pruning.network import keys, memory
 from pruning.network.notes import with_plan
 from pruning.network.subject import module_at
-from pruning.surgery.applying import kept_units
-from pruning.surgery.check import known_units
 from pruning.surgery.masking import places_of
-from pruning.surgery.slices import slice_units
 from pruning.types import Plan
 
 IN_PLACE = re.compile(r"(?!requires_grad_|detach_)\w*[a-z]_")  # functions that set values
@@ -168,8 +167,8 @@ def cut(net: nn.Module, name: str, plan: Plan | None) -> None:
         if top == name:
             part = module_at(net, ".".join(rest))
             known_units(step, part)
-            if step.decision.kind == "keep":
-                slice_units(part, kept_units(part, step))
+            if step.decides:
+                kind_of(step.decision).shrink(part, step)
 
 
 def check_shapes(folder: Path, held: folders.Contents, pipe: Any) -> None:

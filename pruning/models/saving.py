@@ -16,8 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from pruning.decisions import masks
-from pruning.decisions.pattern import kept_pattern
+from pruning.decisions.kind import kind_of
 from pruning.errors import Refused
 from pruning.models import configs, files, folders, outputs, planfile
 from pruning.network import keys, memory, obstacles
@@ -139,35 +138,19 @@ def _check_zeros(pipe: Any, plan: Plan, remedy: str = planfile.TOGETHER) -> None
     """Refuse weights that are not zero where a plan says that they are."""
     cut = set()  # components that a later step made smaller
     for step in reversed(plan.steps):
-        if step.decision.kind == "keep":
+        if not step.decides or step.recipe.component in cut:
+            continue  # of what was cut later, neighbours and counts are not the same any more
+        kind = kind_of(step.decision)
+        if not kind.zeros:
             cut.add(step.recipe.component)
-        if step.decision.kind not in ("pattern", "threshold", "bits"):
             continue
-        if step.recipe.component in cut:
-            continue  # neighbours and counts are not the same any more
         net = module_at(pipe, step.recipe.component)
         sites = {site.name: site for site in find(net, step.recipe.units)}
-        for name, entry in step.decision.sites.items():
+        alone = sum(other.recipe.component == step.recipe.component for other in plan.steps) == 1
+        for name in step.decision.sites:
             weight = net.get_parameter(sites[name].tensor).detach()
-            if step.decision.kind == "pattern":
-                rows = sites[name].rows(weight)
-                fits = not rows[~kept_pattern(rows.abs(), entry)].any()
-                if sum(other.recipe.component == step.recipe.component for other in plan.steps) == 1:
-                    _check_most(name, rows, entry, remedy)
-            elif step.decision.kind == "bits":
-                fits = not weight[~masks.unpacked(step.decision, sites[name], weight.shape)].any()
-            else:
-                fits = int((weight == 0).sum()) >= entry[2]
-            if not fits:
-                raise Refused(f"{name} has weights where its plan says zero.", remedy)
-
-
-def _check_most(name: str, rows: torch.Tensor, pattern: str, remedy: str) -> None:
-    """Refuse a pattern of which every group has fewer weights than it keeps: it is not what the layer went through."""
-    n, m = map(int, pattern.split(":"))
-    most = int((rows.reshape(-1, m) != 0).sum(1).max())
-    if 0 < most < n:
-        raise Refused(f"{name} is {most}:{m}, and its plan says {pattern}.", remedy)
+            if reason := kind.misfit(step, sites[name], weight, alone):
+                raise Refused(f"{name} {reason}.", remedy)
 
 
 def write(pipe: Any, folder: str | Path, force: bool = False) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.decisions import masks
+from pruning.decisions.kind import kind_of
 from pruning.progress import Looked
 from pruning.scores.scores import Scores
 from pruning.spreads.spread import decide
@@ -59,7 +59,7 @@ def removed(scores: Scores, decision: Decision) -> Iterator[tuple[Site, Tensor]]
     """Every site of a catalog with what goes of it, bool: in the weight's shape, or (units,)."""
     catalog, shapes = scores.catalog, scores.catalog.costs.shapes
     touched = [site.name for site in catalog if site.name in decision.sites and site.kind in WEIGHTS]
-    kept = masks.resolved(decision, scores.stream(touched), lambda site: shapes[site.tensor])
+    kept = kind_of(decision).resolved(decision, scores.stream(touched), lambda site: shapes[site.tensor])
     for site in catalog:
         if site.name not in decision.sites:
             yield site, torch.zeros(shapes[site.tensor] if site.kind in WEIGHTS else site.units, dtype=torch.bool)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from pruning.decisions.kind import gone
 from pruning.errors import Refused
 from pruning.scores.scores import Scores
 from pruning.spreads.amount import shares
 from pruning.spreads.granularity import step_of
 from pruning.spreads.protect import protected
-from pruning.spreads.spread import bundles_of_each, decide, gone, ranking
+from pruning.spreads.spread import bundles_of_each, decide, ranking
 from pruning.types import Recipe
 from pruning.units.site import WEIGHTS, Site
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.calibration import samples
+from pruning.decisions.kind import shrinks
 from pruning.errors import Refused
 from pruning.network.clone import copied
 from pruning.network.fingerprint import fingerprint
@@ -16,7 +17,7 @@ from pruning.network.notes import plan_of, source_of, with_plan
 from pruning.network.subject import Subject, subject
 from pruning.recovery.options import Recovery, many
 from pruning.recovery.training import Training
-from pruning.types import Calibration, Decision, Plan, PlanStep, Recipe
+from pruning.types import Calibration, Plan, PlanStep, Recipe, Trained
 from pruning.units.catalog import find
 
 COPIES = 5  # float32 numbers for each weight: itself, its gradient, its average, and two moments
@@ -102,7 +103,7 @@ def masked(learner: Subject) -> list[str]:
     """The weights whose zeros have to stay: those that a step of the student's plan has put zeros in."""
     plan = plan_of(learner.pipe)
     steps = [step for step in (plan.steps if plan else ()) if step.recipe.component == learner.component
-             and step.decision.kind in ("pattern", "threshold", "bits")]
+             and step.decides and not shrinks(step.decision)]
     names = {name for step in steps for name in step.decision.sites}
     return list(dict.fromkeys(site.tensor for units in {step.recipe.units: None for step in steps}
                               for site in find(learner.net, units) if site.name in names))
@@ -125,5 +126,5 @@ def recovered(learner: Subject, net: nn.Module, options: Recovery, state: Traini
     recipe = replace(own[-1], update=False) if own else Recipe(source_of(learner.pipe), learner.component)
     entry = {"steps": state.step, "before": state.errors["before"], "after": state.errors["after"],
              "dense": state.errors["dense"], "on": state.on, "options": options.to_dict()}
-    step = PlanStep(recipe, *fingerprint(learner.net), Decision("recovered", {"": entry}))
+    step = PlanStep(recipe, *fingerprint(learner.net), Trained(entry))
     return with_plan(learner.holding(net), Plan((*before, step)))

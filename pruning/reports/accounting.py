@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning.decisions.applying import carried_out
+from pruning.decisions.kind import gone, shrinks
 from pruning.errors import Refused
 from pruning.network.fingerprint import fingerprint
 from pruning.network.notes import plan_of
@@ -17,8 +19,7 @@ from pruning.reports.aftercare import _adjusted, _mended, recovered
 from pruning.reports.report import LayerReport, Report
 from pruning.reports.speed import _part, _sparse, speed
 from pruning.spreads.protect import left_alone, protected, ratio_of
-from pruning.spreads.spread import gone, reason
-from pruning.surgery.applying import carried_out
+from pruning.spreads.spread import reason
 from pruning.types import Plan, PlanStep, digest
 from pruning.units.catalog import find
 from pruning.units.costs import Costs, on_meta, trace
@@ -97,18 +98,18 @@ def _start(before: Subject, plan: Plan) -> nn.Module:
         Refused: no step was resolved on the dense model.
     """
     own = [step for step in plan.steps if step == plan.decided or (
-        step.decision.kind != "recovered" and step.recipe.component == plan.decided.recipe.component)]
+        step.decides and step.recipe.component == plan.decided.recipe.component)]
     arch = fingerprint(before.net)[0]
     places = [i for i, step in enumerate(own) if step.arch == arch]
     if not places:
         raise Refused("This plan was made for another architecture: names or shapes of its tensors differ.",
                       "Report on the model that the plan was made on.")
-    if plan.decided.decision.kind != "keep" and fingerprint(before.net)[1] not in [step.weights for step in own]:
+    if not shrinks(plan.decided.decision) and fingerprint(before.net)[1] not in [step.weights for step in own]:
         raise Refused("This plan was made on other weights than the dense model's, and its masks depend on them.",
                       "Report on the model that the plan was made on.")
     net = before.net
     for step in own[places[-1]:-1]:
-        if step.decision.kind == "keep":
+        if shrinks(step.decision):
             net = carried_out(replace(before, net=on_meta(net)), step, masked=False)
     return net
 
@@ -121,7 +122,7 @@ def _layers(sites: Sequence[Site], step: PlanStep, costs: Costs,
     for site in sites:
         count, own = gone(step.decision, site), ratio_of(site, step.recipe)
         params = macs = 0
-        if count and step.decision.kind == "keep":
+        if count and shrinks(step.decision):
             left[site] = site.units - count
             after = costs.count(left)
             params, macs = before[0] - after[0], before[1] - after[1]

@@ -3,14 +3,13 @@
 from statistics import median
 from typing import Any
 
-from pruning.types import Calibration, Plan, PlanStep
+from pruning.types import Adjusted, Calibration, Plan, PlanStep
 
 
 def _mended(done: Plan, step: PlanStep) -> PlanStep | None:
     """The step that adjusted what a step left."""
     pairs = zip(done.steps, done.steps[1:], strict=False)
-    return next((b for a, b in pairs if a == step and b.decision.kind == "recovered" and b.decision.sites
-                 and "" not in b.decision.sites), None)
+    return next((b for a, b in pairs if a == step and isinstance(b.decision, Adjusted) and b.decision.sites), None)
 
 
 def _adjusted(step: PlanStep, again: bool) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pruning.decisions.kind import gone, shrinks
 from pruning.network.subject import DENOISERS
-from pruning.spreads.spread import gone
 from pruning.timing import intervals
 from pruning.timing.kernels import Ceiling, amdahl, ceiling
 from pruning.types import PlanStep
@@ -40,7 +40,7 @@ def speed(step: PlanStep, macs: Mapping[str, Any], measured: Mapping[str, Any] |
     share = _shrinks(measured, sparse) if measured and _denoises(step.recipe.component) else None
     left = macs["pruned"] - (sparse.skipped if sparse else 0)
     reachable = amdahl(macs["dense"], left, 1.0 if share is None else share)
-    few = 0.99 if step.decision.kind == "keep" else 1  # every model has some zeros of its own
+    few = 0.99 if shrinks(step.decision) else 1  # every model has some zeros of its own
     zeros = macs["nonzero"] < few * macs["pruned"]
     why = [*_cause(macs, zeros, sparse, ran), *(_limit(reachable, share) if left < macs["dense"] else ())]
     if measured:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pruning.calibration import samples
 from pruning.calibration.call import Call
+from pruning.decisions.applying import carried_out
 from pruning.network.fingerprint import fingerprint
 from pruning.network.subject import Subject
 from pruning.observe.modes import resting
@@ -25,7 +26,6 @@ from pruning.spreads.amount import Asked
 from pruning.spreads.granularity import Room
 from pruning.spreads.protect import free_sites
 from pruning.spreads.spread import counted, crossing, decide
-from pruning.surgery.applying import carried_out
 from pruning.types import PlanStep, Recipe
 
 LOOKS, FEW = 4, 2  # calls of the calibration that every layer is judged by; and by which, of a large network

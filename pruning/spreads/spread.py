@@ -162,19 +162,6 @@ def _too_coarse(asked: Sequence[tuple[Share, Sequence[Bundles]]], recipe: Recipe
                    f"One of {count} is {ceil(1000 / count - 1e-9) / 1000:.1%}.")
 
 
-def gone(decision: Decision, site: Site) -> int:
-    """How many units of a site go. Exact."""
-    entry = decision.sites.get(site.name)
-    if entry is None:
-        return 0
-    if decision.kind == "keep":
-        return site.units - sum(stop - start for start, stop in entry)
-    if decision.kind == "pattern":
-        n, m = map(int, entry.split(":"))
-        return site.units // m * (m - n)
-    return entry[-1]
-
-
 def reason(site: Site, count: int, recipe: Recipe) -> str | None:
     """Why a site loses another share than was asked of it; None when it does not."""
     return left_alone(site, recipe) or _snapped(site, count, recipe)

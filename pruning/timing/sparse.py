@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning.cache import Cache
+from pruning.decisions.kind import gone
 from pruning.errors import Refused
 from pruning.network.notes import plan_of
 from pruning.network.subject import DENOISERS, shell, subject
-from pruning.spreads.spread import gone
 from pruning.timing.kernels import kernel_for
 from pruning.types import PlanStep, Shot
 from pruning.units.catalog import find
@@ -151,7 +151,7 @@ def running(pipe: Any, shot: Shot) -> tuple[Any, dict[str, Ran]]:
     """A pipeline as it runs fastest, and how each component with a 2:4 step does; of several steps, its last one."""
     plan, pictures, ran = plan_of(pipe), len(shot.prompts) * shot.images, dict[str, Ran]()
     steps = {step.recipe.component: step for step in (plan.steps if plan else ())
-             if step.recipe.pattern and step.decision.kind != "recovered"}
+             if step.recipe.pattern and step.decides}
     for component, step in steps.items():
         before = subject(pipe, component)
         doubled = shot.guidance > 1 and component in DENOISERS

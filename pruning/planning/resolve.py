@@ -5,7 +5,8 @@ from typing import Any
 
 from pruning.calibration import samples
 from pruning.criteria import METHODS
-from pruning.decisions import masks
+from pruning.decisions import bits
+from pruning.decisions.kind import kind_of, shrinks
 from pruning.errors import Refused
 from pruning.network.fingerprint import fingerprint, stamp
 from pruning.network.notes import plan_of
@@ -63,7 +64,7 @@ def resolving(pipe: Any, recipe: Recipe, scores: Scores) -> Generator[Looked, No
         missed = yield from sensitivity.measuring(looked_at, recipe, scores)
         recipe = missed.divided(recipe, scores)
     decision = decide(scores, recipe)
-    if sees(scores.criterion) != "weights" and decision.kind != "keep":
+    if sees(scores.criterion) != "weights" and not shrinks(decision):
         decision = yield from as_bits(scores, decision)
     before = plan_of(pipe)
     return Plan((*(before.steps if before else ()), PlanStep(recipe, *fingerprint(looked_at.net), decision)))
@@ -95,8 +96,9 @@ def as_bits(scores: Scores, decision: Decision) -> Generator[Looked, None, Decis
     """The masks themselves: what was chosen by looking at data does not come out the same on another device."""
     sites, tensors = dict[str, Any](), dict[str, Any]()
     shapes = scores.catalog.costs.shapes
-    for site, keep in masks.resolved(decision, scores.stream(decision.sites), lambda site: shapes[site.tensor]):
-        tensors[site.name] = masks.packed(keep)
-        sites[site.name] = [masks.mark(tensors[site.name]), int(keep.numel() - keep.sum())]
+    kept = kind_of(decision).resolved(decision, scores.stream(decision.sites), lambda site: shapes[site.tensor])
+    for site, keep in kept:
+        tensors[site.name] = bits.packed(keep)
+        sites[site.name] = [bits.mark(tensors[site.name]), int(keep.numel() - keep.sum())]
         yield Looked(len(sites), len(decision.sites), "masks")
     return Decision("bits", sites, tensors)

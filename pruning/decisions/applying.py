@@ -1,27 +1,22 @@
 """A plan becomes a new pipeline. The old one stays as it was, and they share every tensor that did not change."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pruning.criteria import METHODS
-from pruning.decisions import masks
+from pruning.decisions.check import check
+from pruning.decisions.kind import kind_of, shrinks
 from pruning.errors import Refused
 from pruning.network.fingerprint import fingerprint
 from pruning.network.notes import plan_of, with_plan
 from pruning.network.subject import Subject, shell, subject
 from pruning.progress import Looked
-from pruning.scores.scores import streamed
 from pruning.surgery import repair
-from pruning.surgery.check import check
-from pruning.surgery.masking import mask_units, places_of, put, zeroed
-from pruning.surgery.slices import slice_units
-from pruning.types import Decision, Plan, PlanStep
-from pruning.units.catalog import catalog, find
-from pruning.units.site import Site, indices
+from pruning.surgery.masking import places_of, put
+from pruning.types import Adjusted, Plan, PlanStep, Trained
+from pruning.units.catalog import find
 from pruning.values import flag, instance
 
 
@@ -40,13 +35,13 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
     steps = plan.steps[len(before):] if plan.steps[: len(before)] == before else plan.steps
     if not steps:
         return pipe  # it went through all of them
-    if again := [step for step in steps if step.decision.kind == "recovered"]:
-        what = "fine-tuned" if "" in again[-1].decision.sites else "adjusted"
+    if again := [step for step in steps if not step.decides]:
+        what = "fine-tuned" if isinstance(again[-1].decision, Trained) else "adjusted"
         raise Refused(f"This plan's model was {what} after pruning, and a plan does not hold weights.",
                       "Load the folder that it was saved in, or make the plan again from its recipe.")
     carried: list[PlanStep] = []
     for number, step in enumerate(steps):
-        if masked and number and steps[number - 1].decision.kind == "keep":
+        if masked and number and shrinks(steps[number - 1].decision):
             raise Refused("masked=True shows one width step only: the next step's indices count the smaller layers.",
                           "Apply the plan without masked.")
         looked_at = subject(pipe, step.recipe.component, step.recipe.seed)
@@ -59,7 +54,7 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
         if step.recipe.update:
             carried.append((yield from _adjusting(looked_at, net, step)))
         pipe = looked_at.holding(net)
-    if masked and any(step.decision.kind == "keep" for step in steps):
+    if masked and any(shrinks(step.decision) for step in steps):
         object.__setattr__(pipe, "prunescope_masked", True)  # its shapes are not those that its plan says
     return with_plan(pipe, replace(plan, steps=(*before, *carried)))
 
@@ -73,38 +68,11 @@ def _adjusting(looked_at: Subject, net: nn.Module, step: PlanStep) -> Generator[
         if site.name in found and (weight := found[site.name].weight) is not None:
             put(places, site.tensor, weight)
     errors = {name: [layer.before, layer.after] for name, layer in found.items()}
-    return PlanStep(replace(step.recipe, update=False), *prints, Decision("recovered", errors))
+    return PlanStep(replace(step.recipe, update=False), *prints, Adjusted(errors))
 
 
 def carried_out(looked_at: Subject, step: PlanStep, masked: bool) -> nn.Module:
     """The component after one step, as a new module."""
     net = shell(looked_at.net)
-    if step.decision.kind == "keep":
-        (mask_units if masked else slice_units)(net, kept_units(net, step))
-        return net
-    places = places_of(net)
-    for site, keep in kept_masks(looked_at, step, list(step.decision.sites)):
-        put(places, site.tensor, zeroed(net.get_parameter(site.tensor).detach(), keep))
+    kind_of(step.decision).carry_out(looked_at, net, step, masked)
     return net
-
-
-def kept_units(net: nn.Module, step: PlanStep) -> dict[Site, Tensor]:
-    """The units that stay of each site that a width step touches, (units kept,) indices."""
-    sites = {site.name: site for site in find(net, step.recipe.units)}
-    return {sites[name]: torch.tensor(indices(spans)) for name, spans in step.decision.sites.items()}
-
-
-def kept_masks(looked_at: Subject, step: PlanStep, names: Sequence[str]) -> Iterator[tuple[Site, Tensor]]:
-    """Which weights of some weight sites stay: (site, bool in the weight's shape), resolved again or as written."""
-    recipe, net = step.recipe, looked_at.net
-    if step.decision.kind == "bits":
-        sites = {site.name: site for site in find(net, recipe.units)}
-        for name in names:
-            yield sites[name], masks.unpacked(step.decision, sites[name], net.get_parameter(sites[name].tensor).shape)
-        return
-    some = catalog(net, recipe.units, looked_at.example, looked_at.label).only(*names)
-    criterion = METHODS.make(recipe.method, dict(recipe.options))
-    yield from masks.resolved(step.decision, streamed(criterion, looked_at, some, recipe.calibration),
-                              lambda site: net.get_parameter(site.tensor).shape)
-
-

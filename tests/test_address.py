@@ -18,8 +18,8 @@ from pruning.registry import knob, knobs
 from pruning.spreads.amount import OF
 from pruning.spreads.spread import SPREADS
 from pruning.types import Calibration, Recipe, Shot
-from ui import address
-from ui.address import MOST, PATTERNS, SEEDS, START, TABS, Address, query, read
+from ui import links
+from ui.links import MOST, PATTERNS, SEEDS, START, TABS, Address, query, read
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=20)
 GLOB = st.text(st.characters(codec="utf-8", exclude_characters=","), max_size=12).map(str.strip).filter(bool)
@@ -79,7 +79,9 @@ def test_the_first_paint_needs_no_words():
 def test_the_first_paint_is_the_pages_own():
     import gradio as gr
 
-    from ui import compare, device, setup
+    from ui import device
+    from ui.setup import request as setup
+    from ui.tabs import compare
 
     with gr.Blocks():
         asked, pair = setup.build(), compare.build(compare.build_prompt())
@@ -152,7 +154,7 @@ def test_what_cannot_be_is_refused_with_what_can(told, key, remedy):
     assert len(str(caught.value)) < 200
 
 
-@given(st.dictionaries(st.sampled_from([*address.KEYS, "option.norm"]), WORDS, max_size=4))
+@given(st.dictionaries(st.sampled_from([*links.KEYS, "option.norm"]), WORDS, max_size=4))
 def test_whatever_a_link_says_it_is_read_or_refused(found):
     with suppress(Refused):
         there = read(found)

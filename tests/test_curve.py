@@ -5,9 +5,9 @@ import re
 import pytest
 
 from pruning.scores.scores import Curve
-from ui import importance
 from ui.plots.curve import curve, in_words, runs
 from ui.plots.training import smooth, ticks, training
+from ui.tabs import importance
 
 SEEN = Curve((0, 10, 20, 30), (0.8, 0.1, 0.02, 0.3), 0.1, (True, True, False, True), 40)
 

@@ -18,10 +18,12 @@ import app
 from benchmarks.hostile import sound
 from pruning.errors import Refused
 from pruning.types import Calibration
-from ui import compare, device, door, drawing, importance, limits, page
-from ui.pairs import History
+from ui import device, door, limits, page
 from ui.plots.markup import picture
+from ui.state import History
+from ui.tabs import compare, importance
 from ui.turns import Turns
+from ui.views import drawing
 
 NUMBERS = {api: fn for fn in app.demo.fns.values() if (api := fn.api_name)}
 

@@ -10,9 +10,9 @@ import pruning
 from pruning.network.inputs import Example
 from pruning.network.subject import subject
 from pruning.units.catalog import catalog
-from ui import coupling
 from ui.plots import group
 from ui.plots.group import Cell, Group, Slice
+from ui.views import coupling
 
 SMALL = Group("stream", 4, 1, 1234, 5_600_000, (
     Cell("conv_in", slices=(Slice("writes", 0, 4, 4),), tensors=("weight", "bias")),

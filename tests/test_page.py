@@ -22,8 +22,11 @@ from pruning.errors import Refused
 from pruning.recovery import Recovery, options
 from pruning.registry import knobs
 from pruning.types import Calibration, Plan, Shot
-from ui import compare, device, drawing, importance, page, recover, report, setup, tuned
-from ui.pairs import History, Pair
+from ui import device, page
+from ui.setup import request as setup
+from ui.state import History, Pair
+from ui.tabs import compare, importance, recover, report
+from ui.views import drawing, tuned
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
         "sampler": "ddim", "images": 1}

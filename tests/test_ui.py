@@ -16,9 +16,12 @@ from pruning.progress import Looked
 from pruning.reports.speed import speed as on_the_clock
 from pruning.timing import intervals
 from pruning.types import Decision, PlanStep, Recipe
-from ui import compare, controls, door, pairs, report, words
+from ui import door, state
 from ui.plots import agreement, cards, importance, layers, markup, mask, pair, speed
-from ui.progress import kept_in, paced
+from ui.tabs import compare, report
+from ui.views import words
+from ui.widgets import controls
+from ui.widgets.progress import kept_in, paced
 
 VOCABULARY = [{"name": "red heart", "tags": ["heart", "love"]}, {"name": "cat face", "tags": ["cat", "pet"]},
               {"name": "rocket", "tags": ["space"]}, {"name": "pizza", "tags": ["cheese", "slice"]}]
@@ -208,11 +211,11 @@ def test_strips_are_coloured_by_the_logarithm_of_the_score():
 
 def test_a_history_keeps_the_newest_and_changes_one_pair_in_place():
     first = compare.prepared()
-    others = [replace(first, note=str(i)) for i in range(pairs.MOST)]
-    history = pairs.History((first,))
+    others = [replace(first, note=str(i)) for i in range(state.MOST)]
+    history = state.History((first,))
     for other in others:
         history = history.added(other)
-    assert len(history.pairs) == pairs.MOST
+    assert len(history.pairs) == state.MOST
     assert history.shown is others[-1]
     assert history.showing(99).shown is others[0]
     assert history.changed(others[3], first).pairs.count(first) == 1
@@ -221,7 +224,7 @@ def test_a_history_keeps_the_newest_and_changes_one_pair_in_place():
 
 def test_a_pair_travels_as_json():
     first = compare.prepared()
-    again = pairs.Pair.from_dict(json.loads(json.dumps(first.to_dict())))
+    again = state.Pair.from_dict(json.loads(json.dumps(first.to_dict())))
     assert (again.recipe, again.shot, again.dense, again.film) == (first.recipe, first.shot, first.dense, first.film)
 
 

@@ -15,29 +15,18 @@ from pruning.planning.preview import RATIOS, Table, Totals
 from pruning.progress import Looked
 from pruning.types import Recipe, Shot
 from pruning.units.site import WEIGHTS
-from ui import (
-    address,
-    clicks,
-    closeup,
-    compare,
-    device,
-    drawing,
-    importance,
-    masks,
-    recover,
-    report,
-    setup,
-    speed,
-    tuned,
-)
-from ui.controls import option
+from ui import clicks, device, links
 from ui.door import Door, heard
-from ui.pairs import History, Pair
 from ui.plots import agreement as agreement_plots
 from ui.plots import cards, layers
 from ui.plots import importance as importance_plots
 from ui.plots.markup import tag, text
-from ui.progress import kept_in, noted, paced
+from ui.setup import request as setup
+from ui.state import History, Pair
+from ui.tabs import compare, importance, masks, recover, report, speed
+from ui.views import closeup, drawing, tuned
+from ui.widgets.controls import option
+from ui.widgets.progress import kept_in, noted, paced
 
 TITLE = "Prunescope"
 TABS = {"compare": "Compare", "importance": "Importance", "masks": "Masks", "recover": "Recover", "speed": "Speed",
@@ -386,7 +375,7 @@ class Page:
         if not given:
             return [*blank, gr.skip()]
         try:
-            wanted = address.read(given)
+            wanted = links.read(given)
         except Refused as error:
             return [*blank, alert(error)]
         recipe, note = wanted.recipe, ""
@@ -411,7 +400,7 @@ class Page:
         if len(request.get("overrides", ())) > LINKED:  # browsers and servers cut longer addresses short
             request |= {"overrides": {}}
         try:
-            return address.query(device.recipe(source, **request), compare.shot(shots), tab=tab, layer=picked)
+            return links.query(device.recipe(source, **request), compare.shot(shots), tab=tab, layer=picked)
         except Refused:
             return gr.skip()
 

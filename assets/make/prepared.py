@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pruning.types import Shot
-from ui import compare, device, drawing
+from ui import device
+from ui.tabs import compare
+from ui.views import drawing
 
 COMMAND = "python -m assets.make.prepared"
 PROMPT = compare.EXAMPLES[0]

@@ -127,7 +127,7 @@ def plan(name: str) -> str:
 
 def links() -> dict[str, Any]:
     """Links, and what is read from them."""
-    from ui import address
+    from ui import links as address
 
     recipes = {name: Plan.from_json((GOLDEN / "plans" / f"{name}.json").read_text(encoding="utf-8")).recipe
                for name, (model, _) in PLANS.items() if model == "emoji-sd"}

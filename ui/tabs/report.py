@@ -7,10 +7,11 @@ from urllib.parse import quote
 import gradio as gr
 
 from pruning.errors import Refused
-from ui import address, clicks, compare, replay
-from ui.pairs import Pair
+from ui import clicks, links, replay
 from ui.plots import card as cards
 from ui.plots.markup import picture, png, tag, text
+from ui.state import Pair
+from ui.tabs import compare
 
 
 @dataclass
@@ -38,7 +39,7 @@ def texts(pair: Pair) -> str:
         command = f"# {error}"
     rows = [("Python", "pair.py", replay.python(exact, pair.shot, pair.recovery), "a script on the public functions"),
             ("Command line", "pair.sh", command, "the same without a page"),
-            ("Link", "pair.txt", "?" + address.query(pair.recipe, pair.shot), "behind the address of this page"),
+            ("Link", "pair.txt", "?" + links.query(pair.recipe, pair.shot), "behind the address of this page"),
             ("JSON", "pair.json", record, "recipe, shot, report, quality, versions of this installation")]
     parts = []
     for name, file, body, what in rows:

@@ -21,11 +21,12 @@ from pruning.recovery import Event, Recovery
 from pruning.timing.clock import Measured, Turn, turns
 from pruning.timing.machine import machine
 from pruning.types import Recipe, Shot
-from ui import device, limits, tuned
+from ui import device, limits
 from ui.device import LOCK, PREVIEWS
-from ui.pairs import Pair
 from ui.plots.markup import png
 from ui.plots.pair import Moment, Side, difference, kept_steps, thumb
+from ui.state import Pair
+from ui.views import tuned
 
 CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more
 

@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 
 from ui import clicks
-from ui.closeup import MaskView
 from ui.plots import group as group_plots
 from ui.plots import layers as layer_plots
 from ui.plots import mask as mask_plots
 from ui.plots.markup import percent, png, tag, text
+from ui.views.closeup import MaskView
 
 EMPTY = tag("p", "Pick a layer on the left to see what goes in it.", class_="hint")
 

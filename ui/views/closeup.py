@@ -16,9 +16,10 @@ from pruning.spreads import protect
 from pruning.timing.kernels import Ceiling, ceiling, kernel_for
 from pruning.types import Recipe
 from pruning.units.site import indices
-from ui import coupling, device
+from ui import device
 from ui.plots import mask as pictures
 from ui.plots.group import Group
+from ui.views import coupling
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import gradio as gr
 from pruning.errors import Refused
 from pruning.timing import intervals
 from pruning.timing.clock import PAIRS, Turn
-from ui import compare, drawing
-from ui.pairs import Pair
 from ui.plots import speed as plots
+from ui.state import Pair
+from ui.tabs import compare
+from ui.views import drawing
 
 RUNS = intervals.FEWEST, 20  # pairs of them
 

@@ -10,12 +10,12 @@ import gradio as gr
 from pruning.errors import Refused
 from pruning.progress import Looked
 from pruning.recovery import Event, Held, Recovery, Trained
-from ui import compare
-from ui.drawing import Frame
-from ui.pairs import Pair
 from ui.plots.markup import tag, text
 from ui.plots.training import training
-from ui.progress import EVERY, noted
+from ui.state import Pair
+from ui.tabs import compare
+from ui.views.drawing import Frame
+from ui.widgets.progress import EVERY, noted
 
 MOST = {"steps": 2000, "batch": 64}  # of a page; a public one allows fewer, see ``device``
 ABOUT = ("Pruning breaks what it does not remove: layers meet inputs that they never saw. Fine-tuning trains what "

@@ -15,19 +15,20 @@ from pruning.network.subject import DENOISERS, LABELS
 from pruning.recovery import Recovery
 from pruning.reports.verdict import headline, sentence
 from pruning.types import Recipe, Shot
-from ui import clicks, drawing, limits, words
-from ui.address import MOST
-from ui.controls import choice, option
-from ui.pairs import History, Pair
+from ui import clicks, limits
+from ui.links import MOST
 from ui.plots import cards as card_plots
 from ui.plots import pair as pair_plots
 from ui.plots.layers import NOUNS
 from ui.plots.markup import tag, text
+from ui.state import History, Pair
+from ui.views import drawing, words
+from ui.widgets.controls import choice, option
 
 EXAMPLES = ("red heart on a blue background", "cat face on a pink background", "pizza on a teal background",
             "panda on a red background", "smiling face with sunglasses on a white background")
 SAMPLERS = (("ddim", "DDIM"), ("dpm++", "DPM-Solver++"), ("euler", "Euler"), ("unipc", "UniPC"))
-PREPARED = Path(__file__).resolve().parent.parent / "assets" / "prepared" / "pair.json"
+PREPARED = Path(__file__).resolve().parents[2] / "assets" / "prepared" / "pair.json"
 
 
 @dataclass

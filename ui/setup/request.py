@@ -15,9 +15,10 @@ from pruning.planning.request import ALONE, sees, usual
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS
-from ui import clicks, controls, device, limits
-from ui.address import PATTERNS
-from ui.controls import choice, option
+from ui import clicks, device, limits
+from ui.links import PATTERNS
+from ui.widgets import controls
+from ui.widgets.controls import choice, option
 
 FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "Inside layers"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))

@@ -12,12 +12,12 @@ import gradio as gr
 
 from pruning.scores.scores import Curve
 from ui import clicks, limits
-from ui.controls import choice
 from ui.door import heard
 from ui.plots import agreement
 from ui.plots import curve as curves
 from ui.plots import importance as plots
 from ui.plots.markup import tag, text
+from ui.widgets.controls import choice
 
 Own = tuple[tuple[str, float], ...]
 

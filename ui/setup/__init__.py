@@ -1,0 +1,1 @@
+"""The column on the left: what is asked for, of which model, and what that would do."""

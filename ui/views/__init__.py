@@ -1,0 +1,1 @@
+"""What the engine does and knows, as small values that the page shows."""

@@ -1,6 +1,7 @@
 """Tiny random pipelines of the real classes, one thread, and nothing that leaves this machine."""
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from diffusers import (
 from hypothesis import settings
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from benchmarks.served import QUIET
 from pruning.network.subject import module_at
 from pruning.registry import knob
 
@@ -167,3 +169,19 @@ class Knobs:
     exact: bool = knob(True, "exactly or not")
     names: str = knob("a, b", "some names")
     buckets: int = knob(4, "how many", low=1, high=16, step=1)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("Chromium is missing: apt-get install chromium")
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield started
+        started.close()

@@ -1,14 +1,10 @@
 """The flows a person does, in a real Chromium. Screenshots go to build/screenshots, to be looked at."""
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-
-from benchmarks.served import QUIET
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = Path("build/screenshots")
@@ -42,21 +38,6 @@ BUSY = """{
     } finally { window.busy.delete(sending); }
   };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Chromium is missing: apt-get install chromium")
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=QUIET)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from pruning.planning.preview import RATIOS, Table, Totals
 from pruning.progress import Looked
 from pruning.types import Recipe, Shot
 from pruning.units.site import WEIGHTS
-from ui import clicks, device, links
+from ui import device, links
 from ui.door import Door, heard
+from ui.js import script
 from ui.plots import agreement as agreement_plots
 from ui.plots import cards, layers
 from ui.plots import importance as importance_plots
@@ -53,8 +54,8 @@ def page() -> gr.Blocks:
     """Everything."""
     with Door(title="Prunescope: see what pruning does to a diffusion model", fill_width=True,
               analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
-        top = gr.HTML(head(f"{BUNDLED[0]} · starting"), js_on_load=clicks.HEAD, elem_id="head")
-        link = gr.HTML("", js_on_load=clicks.ADDRESS, elem_id="address")
+        top = gr.HTML(head(f"{BUNDLED[0]} · starting"), js_on_load=script("head"), elem_id="head")
+        link = gr.HTML("", js_on_load=script("address"), elem_id="address")
         with gr.Row(elem_id="page"):
             asked = setup.build()
             with gr.Column(elem_id="main", scale=1):
@@ -166,7 +167,7 @@ class Page:
     def wire_looking(self) -> None:
         """Looking at data takes a while: it says how far it is, and can be stopped. Scores, suggestions, agreement."""
         asked, rows = self.asked, self.rows
-        begin = {"js": clicks.LOOKING, **VIEW}
+        begin = {"js": script("looking"), **VIEW}
         looking = gr.on([asked.wanted.change, asked.again.click], self.looking, [asked.wanted, *asked.inputs],
                         [asked.looking, asked.halt, asked.again], api_visibility="private", **TOGETHER)
         looking.then(self.looked_at, [asked.looking], [asked.looking, asked.halt, asked.again], **VIEW).then(
@@ -204,7 +205,7 @@ class Page:
         pair = self.pair
         shows = [*pair.finished, self.clock.panel]
         begin = [pair.generate.click, pair.prompt.submit]
-        gr.on(begin, None, None, [pair.stop, pair.problem], js=clicks.WAIT, **VIEW)
+        gr.on(begin, None, None, [pair.stop, pair.problem], js=script("wait"), **VIEW)
         running = gr.on(begin, self.generated, [pair.history, self.trainer.use, *pair.inputs, *self.asked.inputs],
                         [*shows, pair.problem, pair.history, pair.drawing], api_name="generate", **ALONE)
         # What Stop shows waits until the drawing has really ended: a last step may still be on its way to the page.
@@ -222,7 +223,7 @@ class Page:
     def wire_recovery(self) -> None:
         """What stays is trained, in a queue of its own: others draw between its steps."""
         pair, trainer = self.pair, self.trainer
-        trainer.train.click(None, None, [trainer.stop, trainer.progress], js=clicks.WAIT, **VIEW)
+        trainer.train.click(None, None, [trainer.stop, trainer.progress], js=script("wait"), **VIEW)
         running = trainer.train.click(
             self.recovered, [pair.history, *trainer.inputs, *pair.inputs, *self.asked.inputs],
             [trainer.progress, trainer.curve, trainer.pictures, trainer.use, pair.history, trainer.busy],
@@ -236,8 +237,8 @@ class Page:
         """The shown pair's models are measured."""
         pair, clock = self.pair, self.clock
         begin, found = [clock.measure.click, pair.offer.click], gr.State(None)
-        gr.on(begin, None, None, [clock.stop, clock.progress], js=clicks.WAIT, **VIEW)
-        gr.on(begin, None, None, [pair.stop, pair.timing], js=clicks.WAIT, **VIEW)
+        gr.on(begin, None, None, [clock.stop, clock.progress], js=script("wait"), **VIEW)
+        gr.on(begin, None, None, [pair.stop, pair.timing], js=script("wait"), **VIEW)
         running = gr.on(begin, measured, [pair.history, clock.repeats], [clock.progress, pair.timing, found],
                         api_name="measure", **ALONE)
         gr.on([pair.stop.click, clock.stop.click], None, cancels=[self.drawing, running], **VIEW)

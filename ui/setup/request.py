@@ -15,7 +15,8 @@ from pruning.planning.request import ALONE, sees, usual
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.types import Calibration, Recipe
 from pruning.units.site import WEIGHTS
-from ui import clicks, device, limits
+from ui import device, limits
+from ui.js import script
 from ui.links import PATTERNS
 from ui.widgets import controls
 from ui.widgets.controls import choice, option
@@ -244,7 +245,7 @@ def build() -> Setup:
         with gr.Group() as share:
             ratio = gr.Slider(0, 95, 30, step=1, label="Remove, %", elem_id="ratio", buttons=["reset"])
             of = choice("Percent of", OF_OPTIONS, "units", look="tabs", elem_id="of")
-        achieved = gr.HTML("", js_on_load=clicks.ACHIEVED, table="", now="", elem_id="achieved")
+        achieved = gr.HTML("", js_on_load=script("achieved"), table="", now="", elem_id="achieved")
         problem = gr.HTML("", elem_classes="problem", elem_id="setup-problem")
         looking = gr.HTML("", elem_id="looking")
         with gr.Row():

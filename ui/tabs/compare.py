@@ -15,7 +15,8 @@ from pruning.network.subject import DENOISERS, LABELS
 from pruning.recovery import Recovery
 from pruning.reports.verdict import headline, sentence
 from pruning.types import Recipe, Shot
-from ui import clicks, limits
+from ui import limits
+from ui.js import script, template
 from ui.links import MOST
 from ui.plots import cards as card_plots
 from ui.plots import pair as pair_plots
@@ -119,8 +120,8 @@ def build_prompt() -> dict[str, Any]:
             with gr.Row():
                 dice = gr.Button("New seed", size="sm", elem_id="dice", min_width=60)
                 stop = gr.Button("Stop", variant="stop", size="sm", interactive=False, elem_id="stop", min_width=60)
-    chips = gr.HTML(examples(), js_on_load=clicks.SAY, elem_id="chips")
-    unknown = gr.HTML("", js_on_load=clicks.SAY, elem_id="unknown", elem_classes="unknown")
+    chips = gr.HTML(examples(), js_on_load=script("say"), elem_id="chips")
+    unknown = gr.HTML("", js_on_load=script("say"), elem_id="unknown", elem_classes="unknown")
     problem = gr.HTML("", elem_classes="problem", elem_id="problem")
     with gr.Row(elem_id="told"):
         verdict = gr.HTML(told(prepared()), elem_id="verdict")
@@ -134,11 +135,12 @@ def build(asked: dict[str, Any]) -> Compare:
     """The tab itself."""
     first, usual = prepared(), bars(BUNDLED[0])
     plan = first.recipe.digest
-    stale = gr.HTML("", html_template=clicks.STALE_TEMPLATE, plan=plan, pair=plan, elem_id="stale",
+    # Two events fill in ``plan`` and ``pair``; whichever comes last, the mark is right.
+    stale = gr.HTML("", html_template=template("stale"), plan=plan, pair=plan, elem_id="stale",
                     elem_classes="stale")
-    staged = gr.HTML(stage(first), js_on_load=clicks.STAGE, elem_id="stage")
+    staged = gr.HTML(stage(first), js_on_load=script("stage"), elem_id="stage")
     counted = gr.HTML(card_plots.cards(figures(first)), elem_id="cards")
-    earlier = gr.HTML("", js_on_load=clicks.SAY, elem_id="history", elem_classes="earlier")
+    earlier = gr.HTML("", js_on_load=script("say"), elem_id="history", elem_classes="earlier")
     with gr.Accordion("Drawing: steps, guidance, sampler, images", open=False, elem_id="drawing"):
         with gr.Row():
             steps = gr.Slider(1, MOST["steps"], usual.get("steps", 20), step=1, label="Steps", elem_id="steps")

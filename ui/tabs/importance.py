@@ -11,8 +11,9 @@ from typing import Any
 import gradio as gr
 
 from pruning.scores.scores import Curve
-from ui import clicks, limits
+from ui import limits
 from ui.door import heard
+from ui.js import script
 from ui.plots import agreement
 from ui.plots import curve as curves
 from ui.plots import importance as plots
@@ -38,7 +39,7 @@ class Importance:
 
 def build(methods: list[dict[str, Any]]) -> Importance:
     """The tab."""
-    rows = gr.HTML(plots.importance(()), js_on_load=clicks.IMPORTANCE, elem_id="importance")
+    rows = gr.HTML(plots.importance(()), js_on_load=script("marked", "importance"), elem_id="importance")
     heard = gr.HTML("", elem_id="heard", visible=False)
     curve = gr.Plot(visible=False, label="Loss at single timesteps", elem_id="curve")
     suggest = gr.Button("Suggest ratios: prune one layer at a time, see how much the answer misses it", size="sm",

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import clicks
+from ui.js import script
 from ui.plots import group as group_plots
 from ui.plots import layers as layer_plots
 from ui.plots import mask as mask_plots
@@ -32,9 +32,9 @@ def build() -> Masks:
     """The list of layers, and the picked one."""
     with gr.Row():
         with gr.Column(scale=2, min_width=260):
-            layers = gr.HTML(layer_plots.layers(()), js_on_load=clicks.LAYERS, elem_id="layers")
+            layers = gr.HTML(layer_plots.layers(()), js_on_load=script("marked", "layers"), elem_id="layers")
         with gr.Column(scale=5, min_width=300):
-            detail = gr.HTML(EMPTY, js_on_load=clicks.PLACE + clicks.CELLS, elem_id="detail")
+            detail = gr.HTML(EMPTY, js_on_load=script("place", "cells"), elem_id="detail")
             histogram = gr.Plot(visible=False, label="Scores of this layer", elem_id="histogram")
     return Masks(layers, detail, histogram, gr.State(""), gr.State(None))
 

@@ -7,7 +7,8 @@ from urllib.parse import quote
 import gradio as gr
 
 from pruning.errors import Refused
-from ui import clicks, links, replay
+from ui import links, replay
+from ui.js import script
 from ui.plots import card as cards
 from ui.plots.markup import picture, png, tag, text
 from ui.state import Pair
@@ -25,7 +26,7 @@ class Report:
 def build() -> Report:
     """The tab: filled when it is opened."""
     card = gr.HTML("", elem_id="card")
-    return Report(card, gr.HTML("", js_on_load=clicks.COPY, elem_id="texts"))
+    return Report(card, gr.HTML("", js_on_load=script("copy"), elem_id="texts"))
 
 
 def texts(pair: Pair) -> str:

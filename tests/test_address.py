@@ -81,14 +81,15 @@ def test_the_first_paint_is_the_pages_own():
 
     from ui import device
     from ui.setup import request as setup
-    from ui.tabs import compare
+    from ui.setup import row
+    from ui.widgets import places
 
     with gr.Blocks():
-        asked, pair = setup.build(), compare.build(compare.build_prompt())
+        asked, pair = setup.build(), row.build(places.build())
     source, request = asked.asked([part.value for part in asked.inputs])
     assert device.recipe(source, **request) == START.recipe
-    assert compare.shot([part.value for part in pair.inputs]) == START.shot
-    assert compare.MOST == MOST
+    assert row.shot([part.value for part in pair.inputs]) == START.shot
+    assert row.MOST == MOST
     assert [row["value"] for row in setup.PATTERN_OPTIONS] == list(PATTERNS)
 
 

@@ -7,7 +7,7 @@ import pytest
 from pruning.scores.scores import Curve
 from ui.plots.curve import curve, in_words, runs
 from ui.plots.training import smooth, ticks, training
-from ui.tabs import importance
+from ui.setup import outlook
 
 SEEN = Curve((0, 10, 20, 30), (0.8, 0.1, 0.02, 0.3), 0.1, (True, True, False, True), 40)
 
@@ -39,8 +39,8 @@ def test_in_words():
 
 
 def test_methods_that_listen_to_nothing_show_nothing():
-    assert [shown.visible for shown in importance.listened(None)] == [False, False]
-    assert [shown.visible for shown in importance.listened(SEEN)] == [True, True]
+    assert [shown.visible for shown in outlook.listened(None)] == [False, False]
+    assert [shown.visible for shown in outlook.listened(SEEN)] == [True, True]
 
 
 def test_a_running_mean():

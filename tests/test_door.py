@@ -20,10 +20,11 @@ from pruning.errors import Refused
 from pruning.types import Calibration
 from ui import device, door, limits, page
 from ui.plots.markup import picture
+from ui.setup import row
 from ui.state import History
-from ui.tabs import compare, importance
+from ui.tabs import importance, masks
 from ui.turns import Turns
-from ui.views import drawing
+from ui.views import drawing, pairs
 
 NUMBERS = {api: fn for fn in app.demo.fns.values() if (api := fn.api_name)}
 
@@ -79,8 +80,8 @@ def test_an_event_of_our_own_markup_is_checked_like_any_value():
         with pytest.raises(Refused):
             door.heard(gr.EventData(None, said), "site")
     with pytest.raises(Refused, match="says nan for x"):
-        page.picked_place(gr.EventData(None, {"x": float("nan"), "y": 0.5}))
-    assert page.picked_place(gr.EventData(None, {"x": 7, "y": -1})) == (1.0, 0.0)
+        masks.picked_place(gr.EventData(None, {"x": float("nan"), "y": 0.5}))
+    assert masks.picked_place(gr.EventData(None, {"x": 7, "y": -1})) == (1.0, 0.0)
 
 
 def test_hostile_edits_of_layers_stay_bounded():
@@ -107,8 +108,8 @@ def test_a_request_has_a_largest_size(asked, words):
 
 def test_a_prompt_and_a_drawing_have_a_largest_size(monkeypatch):
     with pytest.raises(Refused, match="1,001 characters"):
-        compare.shot(["a" * 1001, "", 0, 20, 3, "ddim", 1])
-    wanted, shot = device.recipe("emoji-sd", ratio=0.5), compare.shot(["a", "", 0, 20, 3, "ddim", 4])
+        row.shot(["a" * 1001, "", 0, 20, 3, "ddim", 1])
+    wanted, shot = device.recipe("emoji-sd", ratio=0.5), row.shot(["a", "", 0, 20, 3, "ddim", 4])
     side = device.pipeline("emoji-sd").unet.config.sample_size * device.pipeline("emoji-sd").vae_scale_factor
     monkeypatch.setattr(limits, "PIXELS", 80 * side * side - 1)
     assert drawing.heard(wanted, shot) == shot  # at home one may
@@ -275,11 +276,11 @@ def test_a_slow_client_is_waited_for():
 
 
 def test_a_history_is_bounded_in_bytes_and_its_strip_is_small():
-    first = compare.prepared()
-    *_, drawn = drawing.pair(device.recipe("emoji-sd", ratio=0.5), compare.shot(["pizza", "", 0, 1, 3, "ddim", 1]))
+    first = pairs.prepared()
+    *_, drawn = drawing.pair(device.recipe("emoji-sd", ratio=0.5), row.shot(["pizza", "", 0, 1, 3, "ddim", 1]))
     assert picture(drawn.thumb).size == (96, 96)
-    assert drawn.thumb in compare.strip(History((drawn, first)))
-    assert drawn.pruned.pictures[0] not in compare.strip(History((drawn, first)))
+    assert drawn.thumb in pairs.strip(History((drawn, first)))
+    assert drawn.pruned.pictures[0] not in pairs.strip(History((drawn, first)))
     huge = replace(drawn, differences=("x" * (3 << 20),))
     assert len(History((huge,)).added(replace(huge, note="a")).pairs) == 1  # the newest stays
     assert len(History((drawn,)).added(huge).pairs) == 2

@@ -41,9 +41,9 @@ def imported(path):
                 raise AssertionError(f"{path} has a relative import")
 
 
-def within(name):
+def within(name, files=FILES):
     """The module of ours that an imported name belongs to, or None."""
-    while name and name not in FILES:
+    while name and name not in files:
         name = name.rpartition(".")[0]
     return name or None
 
@@ -84,6 +84,54 @@ def test_rooms_hold_three_files_and_say_what_they_are():
 
 def test_no_file_is_called_like_a_verb():
     assert not {module.split(".")[1] for module in FILES if "." in module} & set(VERBS)
+
+
+PAGE = ROOT.parent / "ui"
+PARTS = {".".join(("ui", *path.relative_to(PAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+         for path in sorted(PAGE.rglob("*.py"))}
+UI_FLOORS = ("limits", "turns", "theme", "values", "js", "links", "replay", "state", "door", "device", "plots",
+             "views", "widgets", "setup", "tabs", "page")  # the page's rooms and files, as FLOORS has the engine's
+PAGE_LINES = 200  # of the page itself: what is longer belongs in a tab
+
+
+def test_imports_of_the_page_go_down():
+    graph = {module: {within(name, PARTS) for name in imported(path)} - {None, "ui", module}
+             for module, path in PARTS.items() if module != "ui"}
+    list(TopologicalSorter(graph).static_order())  # raises on a circle
+    up = [f"{module} imports {other}" for module, others in graph.items() for other in others
+          if UI_FLOORS.index(room(other)) > UI_FLOORS.index(room(module))]
+    assert up == []
+    assert [f"{module} imports {other}" for module, others in graph.items() for other in others
+            if room(module) == room(other) == "tabs"] == []
+
+
+def test_rooms_of_the_page_hold_three_files_and_say_what_they_are():
+    rooms = [path for path in PAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert {path.name for path in rooms} <= set(UI_FLOORS)
+    for path in rooms:
+        assert len([file for file in path.iterdir() if file.suffix in (".py", ".js")]) > 3, path.name
+        assert (ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8"))) or "").endswith(".")
+    assert len((PAGE / "page.py").read_text(encoding="utf-8").splitlines()) <= PAGE_LINES
+
+
+def root(node):
+    """The name that an expression such as gr.Slider.preprocess begins with."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return getattr(node, "id", "")
+
+
+@pytest.mark.parametrize("path", [*PARTS.values(), ROOT.parent / "app.py"], ids=lambda path: path.stem)
+def test_the_page_changes_nothing_of_other_packages_for_everybody(path):
+    """What is imported is used as it is: neither a module nor a class gets another attribute."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {alias.asname or alias.name.split(".")[0] for node in ast.walk(tree)
+             if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)
+               for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
+    changed = [target.value for target in targets if isinstance(target, ast.Attribute)]
+    changed += [node.args[0] for node in ast.walk(tree) if isinstance(node, ast.Call) and root(node.func) == "setattr"]
+    assert [ast.unparse(thing) for thing in changed if root(thing) in names] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT.parent / "ui").rglob("*.py")), ids=lambda path: path.stem)

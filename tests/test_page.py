@@ -23,10 +23,12 @@ from pruning.recovery import Recovery, options
 from pruning.registry import knobs
 from pruning.types import Calibration, Plan, Shot
 from ui import device, page
+from ui.setup import looking, model, outlook, row, shell
 from ui.setup import request as setup
 from ui.state import History, Pair
-from ui.tabs import compare, importance, recover, report
-from ui.views import drawing, tuned
+from ui.tabs import importance, recover, report, speed
+from ui.views import drawing, pairs, tuned
+from ui.widgets import places
 
 SHOT = {"prompt": "red heart on a blue background", "negative": "", "seed": 7, "steps": 3, "guidance": 3,
         "sampler": "ddim", "images": 1}
@@ -151,7 +153,7 @@ def test_a_pair_knows_the_plan_that_drew_it():
     wanted, shot = device.recipe("emoji-sd", ratio=0.5), Shot("pizza", steps=1)
     *_, drawn = drawing.pair(wanted, shot)
     assert (drawn.recipe, drawn.shot) == (wanted, shot)
-    assert compare.shown(History((drawn,)))[-1].props["pair"] == wanted.digest
+    assert places.shown(History((drawn,)))[-2].props["pair"] == wanted.digest
     assert len(drawn.quality["steps"]) == len(drawn.film) == 1
 
 
@@ -183,28 +185,28 @@ def test_bounded_caches_forget_the_oldest():
 
 
 def test_the_bundled_model_without_a_prompt_is_looked_at_pruned_and_drawn():
-    *_, (source, problem) = page.load_model("emoji-ddpm", "emoji-sd")
+    *_, (source, problem) = model.load_model("emoji-ddpm", "emoji-sd")
     assert (source, problem) == ("emoji-ddpm", "")
     wanted = device.recipe(source, ratio=0.3, units="channel", method="diff-pruning", rounding="paper",
                            every=250, calibration=Calibration(samples=4))
     assert wanted.calibration.source == "bundled"
     *_, drawn = drawing.pair(wanted, Shot("", steps=2, seed=3))
     assert (drawn.quality["alignment"], drawn.quality["proxy"]) == (None, "")
-    assert compare.said(drawn).startswith("Removing")
+    assert pairs.said(drawn).startswith("Removing")
 
 
 @pytest.mark.parametrize(("named", "sentence"), [
     ("", "No model is named"), ("emoji-clip", "cannot draw"), ("no-such-thing", "owner/name"),
     ("/no/such/folder", "no folder"), ("emoji-flux", "not part of this version")])
 def test_a_model_that_cannot_be_had_leaves_the_one_in_use(named, sentence):
-    *_, (source, problem) = page.load_model(named, "emoji-sd")
+    *_, (source, problem) = model.load_model(named, "emoji-sd")
     assert source == "emoji-sd"
     assert sentence in problem
 
 
 def test_a_public_page_loads_listed_models_only(monkeypatch, tmp_path):
     monkeypatch.setattr(device, "PUBLIC", True)
-    *_, (source, problem) = page.load_model(str(tmp_path), "emoji-sd")
+    *_, (source, problem) = model.load_model(str(tmp_path), "emoji-sd")
     assert source == "emoji-sd"
     assert "public page" in problem
     assert device.open_model("emoji-sd").source == "emoji-sd"
@@ -224,7 +226,7 @@ def hub(monkeypatch, tmp_path):
 
 def test_a_model_from_the_hub_is_loaded_pruned_and_drawn(hub, tiny_folder):
     hub.add("some/good", tiny_folder)
-    *_, (source, problem) = page.load_model("some/good", "emoji-sd")
+    *_, (source, problem) = model.load_model("some/good", "emoji-sd")
     assert (source, problem) == ("some/good", "")
     wanted = device.recipe(source, ratio=0.5, units="width")
     assert 0.3 < device.outlook(wanted).totals.units < 0.6
@@ -238,7 +240,7 @@ def test_a_model_from_the_hub_is_loaded_pruned_and_drawn(hub, tiny_folder):
     ({"cut": {"unet/diffusion_pytorch_model.safetensors": 1000}}, "again")])
 def test_a_hub_refusal_leaves_the_model_in_use(hub, tiny_folder, fault, sentence):
     hub.add("some/bad", tiny_folder, **fault)
-    *_, (source, problem) = page.load_model("some/bad", "emoji-sd")
+    *_, (source, problem) = model.load_model("some/bad", "emoji-sd")
     assert source == "emoji-sd"
     assert sentence in problem
     assert "some/bad" not in device.PIPES
@@ -247,21 +249,10 @@ def test_a_hub_refusal_leaves_the_model_in_use(hub, tiny_folder, fault, sentence
 @pytest.fixture
 def parts():
     """A page of its own, not served: what its events do can be called."""
-    made = []
-    whole = page.Page.wire
-
-    class Kept(page.Page):
-        def wire(self):
-            made.append(self)
-            whole(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "Page", Kept)
-        page.page()
-    return made[0]
+    return page.build()
 
 
-PREPARED = History((compare.prepared(),))
+PREPARED = History((pairs.prepared(),))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -271,9 +262,9 @@ def test_running_out_of_memory_is_a_sentence(monkeypatch, parts, error):
         yield
 
     monkeypatch.setattr(drawing, "pair", full)
-    frames = list(parts.generated(PREPARED, True, *SHOT.values(), *asked()))
+    frames = list(parts.compare.generated(PREPARED, True, *SHOT.values(), *asked()))
     assert "not enough memory" in frames[-1][-3]
-    assert frames[-1][0] == compare.stage(PREPARED.shown)
+    assert frames[-1][0] == pairs.stage(PREPARED.shown)
     assert frames[-1][-1] is False
 
 
@@ -309,37 +300,37 @@ def test_a_pipeline_that_cannot_be_drawn_is_refused_with_a_sentence(tmp_path):
 
 def test_a_fault_of_ours_brings_the_last_pair_back_and_is_shown(monkeypatch, parts):
     monkeypatch.setattr(drawing, "pair", lambda *_: {}["no such part"])
-    frames = parts.generated(PREPARED, True, *SHOT.values(), *asked())
+    frames = parts.compare.generated(PREPARED, True, *SHOT.values(), *asked())
     assert next(frames)[-1] is True
     last = next(frames)
-    assert (last[0], last[-1]) == (compare.stage(PREPARED.shown), False)
+    assert (last[0], last[-1]) == (pairs.stage(PREPARED.shown), False)
     with pytest.raises(KeyError):
         next(frames)
 
 
 def test_only_a_stopped_drawing_is_called_stopped(parts):
-    *shown, _, note, drawing = parts.ended(PREPARED, True)
-    assert (shown[0], "Stopped" in note, drawing) == (compare.stage(PREPARED.shown), True, False)
-    assert "Stopped" not in str(parts.ended(PREPARED, False))
+    *shown, _, note, drawing = parts.compare.ended(PREPARED, True)
+    assert (shown[0], "Stopped" in note, drawing) == (pairs.stage(PREPARED.shown), True, False)
+    assert "Stopped" not in str(parts.compare.ended(PREPARED, False))
 
 
 def test_undo_goes_back_one_request_and_keeps_prompt_and_pair(parts):
     first, second = (device.recipe("emoji-sd", ratio=ratio) for ratio in (0.3, 0.6))
-    *values, trail = parts.undone((first, second))
+    *values, trail = parts.shell.undone((first, second))
     assert trail == (first,)
-    at = parts.request.index(parts.asked.ratio)
+    at = parts.shell.parts.index(parts.shell.asked.ratio)
     assert values[at] == 30
-    assert values[parts.request.index(parts.pair.prompt)] == gr.skip()
-    *_, trail = parts.undone((first, None))  # what could not be asked is undone, too
+    assert values[parts.shell.parts.index(parts.shell.row.prompt)] == gr.skip()
+    *_, trail = parts.shell.undone((first, None))  # what could not be asked is undone, too
     assert trail == (first,)
-    *values, trail = parts.undone((first,))
+    *values, trail = parts.shell.undone((first,))
     assert all(value == gr.skip() for value in values)
 
 
 def test_a_change_of_the_ratio_alone_sends_no_new_table(parts):
     trail, sent = (), None
     for ratio, table in ((30, True), (40, False)):
-        values = parts.refreshed(trail, sent, "", *asked(ratio=ratio))
+        values = outlook.refreshed(parts.shell.asked, trail, sent, "", *asked(ratio=ratio))
         trail, sent = values[-5:-3]
         assert ("table" in values[0].props) is table
     assert [recipe.ratio for recipe in trail] == [0.3, 0.4]
@@ -348,11 +339,11 @@ def test_a_change_of_the_ratio_alone_sends_no_new_table(parts):
 
 def test_a_request_that_cannot_be_leaves_no_figures_and_one_step_to_undo(parts):
     known = device.recipe("emoji-sd", ratio=0.3)
-    values = parts.refreshed((known,), None, "", *asked(ratio=None))
+    values = outlook.refreshed(parts.shell.asked, (known,), None, "", *asked(ratio=None))
     assert values[0] == ""
     assert "The ratio is missing" in values[1]
     assert values[-5] == (known, None)
-    again = parts.refreshed((known, None), None, "", *asked(ratio=None))
+    again = outlook.refreshed(parts.shell.asked, (known, None), None, "", *asked(ratio=None))
     assert again[-5] == (known, None)
 
 
@@ -362,12 +353,12 @@ def test_an_earlier_pair_comes_back_with_the_setup_that_made_it(parts):
     both = PREPARED.added(new)
     assert both.shown == new
     event = gr.EventData(None, {"said": "1"})
-    *values, history = parts.back(both, event)
+    *values, history = parts.compare.back(both, event)
     assert history.shown is old
-    named = dict(zip(parts.request, values, strict=False))
-    assert named[parts.asked.family] == "weight"
-    assert named[parts.pair.prompt] == old.shot.prompts[0]
-    assert compare.stage(old) in values
+    named = dict(zip(parts.shell.parts, values, strict=False))
+    assert named[parts.shell.asked.family] == "weight"
+    assert named[parts.shell.row.prompt] == old.shot.prompts[0]
+    assert pairs.stage(old) in values
 
 
 class Link:
@@ -378,60 +369,60 @@ class Link:
 
 
 def test_a_link_restores_setup_prompt_tab_and_layer(parts):
-    *values, tabs, tab, layer, problem = parts.from_link(Link(
+    *values, tabs, tab, layer, problem = parts.shell.from_link(Link(
         units="nm", pattern="1:4", prompt="pizza on a teal background", steps="5", tab="masks", layer="conv",
         __theme="dark"))
-    named = dict(zip(parts.request, values, strict=True))
-    assert (named[parts.asked.family], named[parts.asked.pattern]) == ("nm", "1:4")
-    assert (named[parts.pair.prompt], named[parts.pair.steps]) == ("pizza on a teal background", 5)
+    named = dict(zip(parts.shell.parts, values, strict=True))
+    assert (named[parts.shell.asked.family], named[parts.shell.asked.pattern]) == ("nm", "1:4")
+    assert (named[parts.shell.row.prompt], named[parts.shell.row.steps]) == ("pizza on a teal background", 5)
     assert (tab, layer, problem) == ("masks", "conv", "")
 
 
 def test_an_address_without_anything_of_ours_changes_nothing(parts):
-    assert all(value == gr.skip() for value in parts.from_link(Link(__theme="dark")))
+    assert all(value == gr.skip() for value in parts.shell.from_link(Link(__theme="dark")))
 
 
 def test_a_link_that_cannot_be_is_one_sentence(parts):
-    *_, problem = parts.from_link(Link(ratio="abc"))
+    *_, problem = parts.shell.from_link(Link(ratio="abc"))
     assert "abc" in problem
 
 
 def test_a_link_to_another_model_waits_for_load(parts):
-    *values, _, _, _, problem = parts.from_link(Link(model="some/where", ratio="0.5"))
-    named = dict(zip(parts.request, values, strict=True))
-    assert named[parts.asked.source] == "emoji-sd"
-    assert named[parts.asked.named] == "some/where"
+    *values, _, _, _, problem = parts.shell.from_link(Link(model="some/where", ratio="0.5"))
+    named = dict(zip(parts.shell.parts, values, strict=True))
+    assert named[parts.shell.asked.source] == "emoji-sd"
+    assert named[parts.shell.asked.named] == "some/where"
     assert "Press Load" in problem
 
 
 def test_measuring_changes_the_verdict_and_the_history(parts):
     *_, drawn = drawing.pair(device.recipe("emoji-sd", ratio=0.5, units="width"), Shot("pizza", steps=2))
     history = PREPARED.added(drawn)
-    frames = list(page.measured(history, 6))
+    frames = list(speed.measured(history, 6))
     assert "run 0 of 14." in frames[0][0]
     assert "run 14 of 14" in frames[-2][0]
     gone_back = history.showing(1)  # somebody looked at another pair meanwhile
-    shown = parts.timed(gone_back, frames[-1][-1], "")
-    changed = shown[len(parts.shown_places)]
+    shown = speed.timed(gone_back, frames[-1][-1], "")
+    changed = shown[len(parts.shell.places.all)]
     assert changed.shown is PREPARED.shown
     assert changed.pairs[0].measured["repeats"] == 6
     assert changed.pairs[0].measured["state"] != "too few"
     assert changed.pairs[0].measured["steps"] == 2
-    verdict = parts.timed(history, frames[-1][-1], "")[parts.shown_places.index(parts.pair.verdict)]
+    verdict = speed.timed(history, frames[-1][-1], "")[parts.shell.places.all.index(parts.shell.places.verdict)]
     assert "not measured yet" not in verdict
 
 
 @pytest.mark.parametrize("repeats", [None, 1, 5, 100])
 def test_a_measurement_is_bounded_and_its_refusal_stays(parts, repeats):
-    ((note, _, found),) = page.measured(PREPARED, repeats)
+    ((note, _, found),) = speed.measured(PREPARED, repeats)
     assert "They go from 6 to 20; fewer cannot tell a difference from chance." in note
     assert found is None
-    assert parts.timed(PREPARED, None, note)[-1] == note
-    assert "Stopped" in parts.timed(PREPARED, None, "")[-1]
+    assert speed.timed(PREPARED, None, note)[-1] == note
+    assert "Stopped" in speed.timed(PREPARED, None, "")[-1]
 
 
 def test_a_measurement_that_is_closed_leaves_the_lock_free():
-    frames = page.measured(PREPARED, 6)
+    frames = speed.measured(PREPARED, 6)
     next(frames)
     next(frames)
     frames.close()
@@ -497,29 +488,29 @@ LOOKS = {"method": "wanda", "samples": 2, "samples-from": "generated"}
 
 
 def test_a_method_that_sees_data_says_how_far_it_is_and_then_shows_when_layers_matter(parts, small):
-    values = parts.refreshed((), None, "", *on(small, **LOOKS))
+    values = outlook.refreshed(parts.shell.asked, (), None, "", *on(small, **LOOKS))
     wanted = values[-2]
     assert (wanted.method, wanted.ratio) == ("wanda", 0.0)
     assert values[0] == ""  # no figures of another request
-    notes = [frame[0] for frame in parts.looking(wanted, *on(small, **LOOKS))]
+    notes = [frame[0] for frame in looking.looking(parts.shell.asked, wanted, *on(small, **LOOKS))]
     assert notes[-1] == ""
     assert any("<progress" in note for note in notes)
-    values = parts.refreshed((), None, "", *on(small, **LOOKS))
+    values = outlook.refreshed(parts.shell.asked, (), None, "", *on(small, **LOOKS))
     assert values[-2] is None
     assert 'class="steps"' in values[3]
     assert "By timestep, from little noise to much: " in values[3]
-    again = parts.refreshed((), None, "", *on(small, **LOOKS, ratio=60))
+    again = outlook.refreshed(parts.shell.asked, (), None, "", *on(small, **LOOKS, ratio=60))
     assert again[-2] is None  # other ratios need no other look
 
 
 def test_looking_that_is_stopped_leaves_nothing_and_can_be_begun_again(parts, small):
-    wanted = parts.refreshed((), None, "", *on(small, **LOOKS))[-2]
-    frames = parts.looking(wanted, *on(small, **LOOKS))
+    wanted = outlook.refreshed(parts.shell.asked, (), None, "", *on(small, **LOOKS))[-2]
+    frames = looking.looking(parts.shell.asked, wanted, *on(small, **LOOKS))
     note = next(frames)[0]
     frames.close()
     assert lock_is_free()
     assert not device.quick(device.recipe(small, method="wanda", ratio=0.3))
-    said, halt, again = parts.looked_at(note)
+    said, halt, again = looking.looked_at(note)
     assert "Stopped" in said
     assert (halt.visible, again.visible) == (False, True)
 
@@ -530,9 +521,10 @@ def test_what_cannot_be_looked_at_is_greyed_out_and_refused(parts, small):
     rows = {row["value"]: row["off"] for row in setup.method_options("weight", reasons)}
     assert rows["taylor"] == reasons["gradients"]
     assert rows["wanda"] == rows["magnitude"] == ""
-    problem = parts.refreshed((), None, "", *on(small, method="taylor", component="text_encoder"))[1]
+    asked_for = on(small, method="taylor", component="text_encoder")
+    problem = outlook.refreshed(parts.shell.asked, (), None, "", *asked_for)[1]
     assert "no denoiser" in problem
-    problem = parts.refreshed((), None, "", *on(small, method="wanda", timesteps="soon"))[1]
+    problem = outlook.refreshed(parts.shell.asked, (), None, "", *on(small, method="wanda", timesteps="soon"))[1]
     assert "A timestep of a calibration cannot be" in problem
 
 
@@ -570,7 +562,7 @@ def test_ratios_of_single_layers_are_set_and_taken_back():
 
 def test_a_layer_with_a_ratio_of_its_own_says_so(parts, small):
     own = (("mid_block.resnets.0.conv1", 0.75),)
-    values = parts.refreshed((), None, "", *on(small, own=own))
+    values = outlook.refreshed(parts.shell.asked, (), None, "", *on(small, own=own))
     assert values[3].count("own-ratio") == 1
     assert "Clear all 1" in values[3]
     shares = dict(re.findall(r'data-site="([^"]+)"[^>]*data-share="([\d.]+)"', values[3]))
@@ -579,7 +571,7 @@ def test_a_layer_with_a_ratio_of_its_own_says_so(parts, small):
 
 def test_suggested_ratios_meet_the_request_and_stay_editable(parts, small):
     looks = {"samples": 2, "samples-from": "generated"}
-    *_, (note, _, spread, trouble) = parts.suggesting(*on(small, **looks))
+    *_, (note, _, spread, trouble) = parts.importance.suggesting(*on(small, **looks))
     assert (note, spread, trouble) == ("", "sensitivity", "")
     for ratio in (0.3, 0.6):  # other ratios follow without another look
         own = {"mid_block.resnets.0.conv1": 0.75}
@@ -592,27 +584,28 @@ def test_suggested_ratios_meet_the_request_and_stay_editable(parts, small):
         assert len({round(row.gone / row.units, 2) for row in free}) > 3
         assert [row.gone / row.units for row in seen.layers if row.own] == [pytest.approx(0.75, abs=0.01)]
         assert device.plan(recipe).recipe == device.settled(recipe)
-    assert len(list(parts.suggesting(*on(small, **looks, ratio=60)))) == 1  # nothing is tried again, whoever asks
+    again = list(parts.importance.suggesting(*on(small, **looks, ratio=60)))
+    assert len(again) == 1  # nothing is tried again, whoever asks
     assert device.outlook(recipe) == seen
-    *_, (_, _, _, trouble) = parts.suggesting(*on(small, family="nm"))
+    *_, (_, _, _, trouble) = parts.importance.suggesting(*on(small, family="nm"))
     assert "same share everywhere" in trouble
 
 
 @pytest.mark.parametrize("changes", [{}, {"family": "width"}, {"family": "nm"}])
 def test_whether_methods_agree_is_said_layer_by_layer(parts, small, changes):
-    *_, (note, _, shown) = parts.agreeing("random", *on(small, **changes))
+    *_, (note, _, shown) = parts.importance.agreeing("random", *on(small, **changes))
     assert note == ""
     assert "random choices of these sizes would share" in shown
     assert shown.count('class="row"') > 10
-    *_, (note, _, shown) = parts.agreeing("magnitude", *on(small, **changes))
+    *_, (note, _, shown) = parts.importance.agreeing("magnitude", *on(small, **changes))
     assert "magnitude agrees with itself. Choose another method" in shown
-    *_, (_, _, shown) = parts.agreeing("random", *on(small, ratio=None))
+    *_, (_, _, shown) = parts.importance.agreeing("random", *on(small, ratio=None))
     assert "The ratio is missing" in shown
 
 
 def test_an_architecture_is_opened_and_scored():
     source = "ddpm-cifar10"
-    *_, (opened, problem) = page.load_model(source, "emoji-sd")
+    *_, (opened, problem) = model.load_model(source, "emoji-sd")
     assert (opened, problem) == (source, "")
     assert device.open_model(source).components == (("unet", "U-Net"),)
     assert device.outlook(device.recipe(source, ratio=0.5)).totals.units == pytest.approx(0.5, abs=1e-3)
@@ -663,9 +656,9 @@ def test_a_link_leaves_out_more_ratios_of_layers_than_it_can_hold(parts, monkeyp
     """All else stays in it."""
     own = (("mid_block.resnets.0.conv1", 0.5), ("mid_block.resnets.0.conv2", 0.7))
     ask = ("importance", "", *SHOT.values(), *on("emoji-sd", own=own, ratio=40))
-    whole = parts.query(*ask)
-    monkeypatch.setattr(page, "LINKED", 1)
-    shorter = parts.query(*ask)
+    whole = parts.shell.query(*ask)
+    monkeypatch.setattr(shell, "LINKED", 1)
+    shorter = parts.shell.query(*ask)
     assert all(name in whole and name not in shorter for name, _ in own)
     assert "ratio=0.4" in shorter
     assert "tab=importance" in shorter
@@ -679,7 +672,7 @@ def test_a_link_leaves_out_more_ratios_of_layers_than_it_can_hold(parts, monkeyp
     ("vae.decoder", "channel", "mid_block.resnets.0.conv2#stream", "30 tensors in 19 layers lose the same 32 of 96"),
     ("text_encoder", "head", "encoder.layers.0.self_attn#heads", "7 tensors in 4 layers lose the same")])
 def test_a_larger_unit_is_shown_with_all_that_goes_with_it(parts, component, inner, site, words):
-    shown, histogram = parts.looked(site, None, *asked(component=component, family="width", inner=inner))
+    shown, histogram = parts.masks.looked(site, None, *asked(component=component, family="width", inner=inner))
     assert "What goes together" in shown
     assert words in shown
     assert 'class="cell lit' in shown
@@ -687,7 +680,7 @@ def test_a_larger_unit_is_shown_with_all_that_goes_with_it(parts, component, inn
 
 
 def test_single_weights_go_alone(parts):
-    shown, _ = parts.looked("down_blocks.0.resnets.0.conv2", None, *asked())
+    shown, _ = parts.masks.looked("down_blocks.0.resnets.0.conv2", None, *asked())
     assert "What goes together" not in shown
 
 
@@ -706,7 +699,7 @@ def trained(parts, small, monkeypatch):
 
     def go(history=PREPARED, steps=10, until="never"):
         shot = {**SHOT, "prompt": "a", "steps": 2}
-        work, seen = parts.recovered(history, steps, *TRAIN[1:], *shot.values(), *width), []
+        work, seen = parts.recover.recovered(history, steps, *TRAIN[1:], *shot.values(), *width), []
         for frame in work:
             seen.append(frame)
             if until in str(frame[0]):
@@ -733,7 +726,7 @@ def test_a_training_shows_its_curve_and_pictures_before_and_after(trained, parts
     assert before.pruned.fingerprint != after.pruned.fingerprint
     assert before.dense.pictures == after.dense.pictures
     assert any("Training" in frame[0] and "<progress" in frame[0] for frame in frames if isinstance(frame[0], str))
-    off, note, *_ = parts.rested(history, False, *TRAIN, *width)[len(parts.shown_places):]
+    off, note, *_ = parts.recover.rested(history, False, *TRAIN, *width)[len(parts.shell.places.all):]
     assert off.interactive is False
 
 
@@ -757,17 +750,18 @@ def test_fewer_steps_than_were_taken_begin_anew(trained):
 def test_a_stopped_training_goes_on(trained, parts):
     go, width = trained
     assert "Training" in go(until="Training, ")[-1][0]
-    recipe = device.recipe(width[0], **parts.asked.asked(width)[1])
+    recipe = device.recipe(width[0], **parts.shell.asked.asked(width)[1])
     state = tuned.reached(recipe, Recovery(10, *TRAIN[1:3]))
     reached = state.step
     assert 0 < reached < 10
-    values = parts.rested(PREPARED, True, *TRAIN, *width)
+    values = parts.recover.rested(PREPARED, True, *TRAIN, *width)
     assert f"Stopped after {reached} steps" in values[-2]
     frames = go()
     assert state.step == 10
     assert frames[-1][4].trained(recipe) == Recovery(10, *TRAIN[1:3])
     assert PREPARED.trained(recipe) is None
-    changed = parts.rested(PREPARED, True, None, *TRAIN[1:], *width)  # the number of steps was emptied meanwhile
+    emptied = (None, *TRAIN[1:])  # the number of steps, meanwhile
+    changed = parts.recover.rested(PREPARED, True, *emptied, *width)
     assert "Stopped." in changed[-2]
 
 
@@ -775,13 +769,13 @@ def test_one_draws_with_the_fine_tuned_weights_or_without(trained, parts):
     go, width = trained
     shots = ({**SHOT, "prompt": "b", "steps": 2}).values()
     history = go()[-1][4]
-    drawn = {use: list(parts.generated(history, use, *shots, *width))[-1][-2].shown for use in (True, False)}
-    stranger = list(parts.generated(PREPARED, True, *shots, *width))[-1][-2].shown
+    drawn = {use: list(parts.compare.generated(history, use, *shots, *width))[-1][-2].shown for use in (True, False)}
+    stranger = list(parts.compare.generated(PREPARED, True, *shots, *width))[-1][-2].shown
     assert stranger.recovery is None  # who has trained nothing does not get what somebody else has trained
     made = history.pairs[0]
     assert drawn[True].pruned.fingerprint == made.pruned.fingerprint
     assert (drawn[True].recovery, drawn[False].recovery) == (made.recovery, None)
-    assert "fine-tuned 10 steps" in compare.brief(drawn[True].recipe, drawn[True].recovery)
+    assert "fine-tuned 10 steps" in pairs.brief(drawn[True].recipe, drawn[True].recovery)
 
 
 def test_a_fine_tuned_model_that_is_gone_is_asked_for_again(trained):
@@ -796,7 +790,7 @@ def test_a_fine_tuned_model_that_is_gone_is_asked_for_again(trained):
     ((None, 2, 1e-3, False), "steps is empty"), ((10, 0, 1e-3, False), "batch cannot be 0"),
     ((10, 2, -1.0, False), "rate cannot be -1"), ((4000, 2, 1e-3, False), "It runs up to 2000")])
 def test_trainings_that_cannot_be(parts, small, values, words):
-    frames = list(parts.recovered(PREPARED, *values, *SHOT.values(), *on(small)))
+    frames = list(parts.recover.recovered(PREPARED, *values, *SHOT.values(), *on(small)))
     assert words in frames[-1][0]
     assert frames[-1][-1] is False
 
@@ -832,17 +826,17 @@ def test_a_model_without_prompts_has_no_row_for_one(tmp_path):
     net = UNet2DModel(sample_size=16, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
                       down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
     DDPMPipeline(net, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
-    shown = page.opened(str(tmp_path / "ddpm"), "unet")
+    shown = model.opened(str(tmp_path / "ddpm"), "unet")
     assert [part.visible for part in shown[3:-1]] == [False] * 4
     assert shown[-1] is False
-    assert compare.help_with("zebra", "emoji-sd", False) == ""
+    assert row.help_with("zebra", "emoji-sd", False) == ""
     wanted = device.recipe(str(tmp_path / "ddpm"), ratio=0.5)
     *_, pair = drawing.pair(wanted, Shot("a cat", "a dog", steps=2))
     assert (pair.shot.prompts, pair.shot.negative) == (("",), "")
     assert pair.quality["alignment"] is None
     *_, clocked = drawing.measured(pair, 5)
     assert set(clocked.measured["parts"]) == {"step", "denoiser", "picture"}
-    assert page.opened("emoji-sd", "unet")[3].visible is True
+    assert model.opened("emoji-sd", "unet")[3].visible is True
 
 
 def test_widths_in_multiples_say_what_they_cost(parts):

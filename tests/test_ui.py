@@ -18,8 +18,10 @@ from pruning.timing import intervals
 from pruning.types import Decision, PlanStep, Recipe
 from ui import door, state
 from ui.plots import agreement, cards, importance, layers, markup, mask, pair, speed
-from ui.tabs import compare, report
-from ui.views import words
+from ui.setup import row
+from ui.tabs import report
+from ui.values import Layer, Moment, Side
+from ui.views import pairs, words
 from ui.widgets import controls
 from ui.widgets.progress import kept_in, paced
 
@@ -42,11 +44,11 @@ def test_nearest_names_and_their_place_in_the_prompt():
 
 
 def test_help_marks_the_word_and_offers_whole_prompts(monkeypatch):
-    monkeypatch.setattr(compare, "vocabulary", lambda source: VOCABULARY)
-    shown = compare.help_with("rokcet on a blue background", "emoji-sd")
+    monkeypatch.setattr(row, "vocabulary", lambda source: VOCABULARY)
+    shown = row.help_with("rokcet on a blue background", "emoji-sd")
     assert "<mark>rokcet</mark>" in shown
     assert 'data-say="rocket on a blue background"' in shown
-    assert compare.help_with("rocket", "emoji-sd") == ""
+    assert row.help_with("rocket", "emoji-sd") == ""
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.02684, "0.0268"), (46.31, "46.3"), (1234.6, "1,235"), (0, "0"),
@@ -63,15 +65,15 @@ def test_counts_shares_and_bytes():
 
 
 def test_markup_escapes_what_comes_from_outside():
-    side = pair.Side(("data:image/png;base64,AA",), 1.0, 1, 1, 1, 0, "f")
+    side = Side(("data:image/png;base64,AA",), 1.0, 1, 1, 1, 0, "f")
     shown = pair.stage(side, side, ("data:x",), (), (), described='<script>alert("x")</script>')
     assert "<script>" not in shown
 
 
 def test_badge_says_what_was_counted():
-    dense = pair.Side(("a",), 10.0, 20, 20, 1000, 5, "aaaa-x")
-    zeroed = pair.Side(("a",), 10.0, 20, 20, 1000, 305, "bbbb-x")
-    cut = pair.Side(("a",), 10.0, 20, 20, 800, 5, "cccc-x")
+    dense = Side(("a",), 10.0, 20, 20, 1000, 5, "aaaa-x")
+    zeroed = Side(("a",), 10.0, 20, 20, 1000, 305, "bbbb-x")
+    cut = Side(("a",), 10.0, 20, 20, 800, 5, "cccc-x")
     assert "300 more weights are zero (30.0 %" in pair.badge(dense, zeroed)
     assert "200 of 1.00 k parameters are gone (20.0 %" in pair.badge(dense, cut)
     assert "Nothing removed" in pair.badge(dense, dense)
@@ -172,7 +174,7 @@ def test_three_bars_with_their_reason():
 
 
 def test_a_film_shows_when_the_two_part():
-    moments = [pair.Moment(1, "data:a", "data:b"), pair.Moment(2, "data:c", "data:d")]
+    moments = [Moment(1, "data:a", "data:b"), Moment(2, "data:c", "data:d")]
     shown = pair.filmstrip(moments, [0.1, 0.4])
     assert "half of that is reached by step 2 of 2" in shown
     assert "height:25.0%" in shown
@@ -182,9 +184,9 @@ def test_a_film_shows_when_the_two_part():
     assert 50 in pair.kept_steps(50)
 
 
-ROWS = [layers.Layer("conv_in", "weight", 10, 0, "protected", (0.1, 0.2, 0.3)),
-        layers.Layer("down_blocks.0.resnets.0.conv1", "weight", 200, 50, None, (0.0, 0.5, 1.0)),
-        layers.Layer("down_blocks.0.attn#heads", "head", 4, 2, None, (1.0, 2.0, 3.0, 4.0))]
+ROWS = [Layer("conv_in", "weight", 10, 0, "protected", (0.1, 0.2, 0.3)),
+        Layer("down_blocks.0.resnets.0.conv1", "weight", 200, 50, None, (0.0, 0.5, 1.0)),
+        Layer("down_blocks.0.attn#heads", "head", 4, 2, None, (1.0, 2.0, 3.0, 4.0))]
 
 
 def test_importance_has_a_strip_for_every_layer_by_block():
@@ -210,7 +212,7 @@ def test_strips_are_coloured_by_the_logarithm_of_the_score():
 
 
 def test_a_history_keeps_the_newest_and_changes_one_pair_in_place():
-    first = compare.prepared()
+    first = pairs.prepared()
     others = [replace(first, note=str(i)) for i in range(state.MOST)]
     history = state.History((first,))
     for other in others:
@@ -223,13 +225,13 @@ def test_a_history_keeps_the_newest_and_changes_one_pair_in_place():
 
 
 def test_a_pair_travels_as_json():
-    first = compare.prepared()
+    first = pairs.prepared()
     again = state.Pair.from_dict(json.loads(json.dumps(first.to_dict())))
     assert (again.recipe, again.shot, again.dense, again.film) == (first.recipe, first.shot, first.dense, first.film)
 
 
 def test_the_card_is_a_picture_with_both_sides():
-    made = report.card(compare.prepared())
+    made = report.card(pairs.prepared())
     address = re.search(r'src="(data:image/png[^"]+)"', made)
     assert address is not None
     assert markup.picture(address[1]).size == (1600, 900)
@@ -237,25 +239,25 @@ def test_the_card_is_a_picture_with_both_sides():
 
 
 def test_what_was_adjusted_is_said_on_the_page():
-    first = compare.prepared()
+    first = pairs.prepared()
     said = "What stays was adjusted in 3 of 4 layers."
     pair = replace(first, recipe=replace(first.recipe, update=True), report=first.report | {"adjusted": {"said": said}})
-    assert compare.told(pair).endswith(f" {said}</p>")
-    assert said not in compare.told(first)
+    assert pairs.told(pair).endswith(f" {said}</p>")
+    assert said not in pairs.told(first)
     assert said in report.texts(pair)
-    assert compare.said(pair) == compare.said(first)  # a card has no room for it
-    assert "adjusted" in compare.brief(pair.recipe)
-    assert "adjusted" not in compare.brief(first.recipe)
+    assert pairs.said(pair) == pairs.said(first)  # a card has no room for it
+    assert "adjusted" in pairs.brief(pair.recipe)
+    assert "adjusted" not in pairs.brief(first.recipe)
 
 
 def test_the_report_says_the_same_in_python_shell_and_json():
-    made = report.texts(compare.prepared())
+    made = report.texts(pairs.prepared())
     for part in ("pruning.plan(pipe", "python -m pruning prune emoji-sd", "&quot;recipe&quot;", "drawn_on"):
         assert part in made
 
 
 def test_layers_carry_their_share_and_reason():
-    rows = [layers.Layer("down_blocks.0.resnets.0.conv1", "weight", 200, 50), layers.Layer("conv_in", "weight", 10, 0,
+    rows = [Layer("down_blocks.0.resnets.0.conv1", "weight", 200, 50), layers.Layer("conv_in", "weight", 10, 0,
                                                                                            "protected")]
     shown = layers.layers(rows, "conv_in")
     assert "25.0 %" in shown
@@ -317,12 +319,12 @@ def test_groups_and_strips_say_in_words_what_they_show():
 
 
 def test_a_shot_of_the_page_is_bounded():
-    shot = compare.shot(["a", None, None, 50, 3, "ddim", 4])
+    shot = row.shot(["a", None, None, 50, 3, "ddim", 4])
     assert (shot.prompts, shot.seed, shot.steps, shot.images) == (("a",), 0, 50, 4)
     for steps, images, sentence in ((0, 1, "from 1 to 50"), (5000, 1, "from 1 to 50"), (20, 60, "from 1 to 4"),
                                     (None, 1, "steps is empty. Drag its slider or type a number")):
         with pytest.raises(Refused, match=sentence):
-            compare.shot(["a", "", 0, steps, 3, "ddim", images])
+            row.shot(["a", "", 0, steps, 3, "ddim", images])
 
 
 def test_recipes_travel_as_plain_values():
@@ -386,7 +388,7 @@ def test_agreement_says_what_chance_would_give():
 
 
 def test_a_layer_shows_at_which_noise_it_matters():
-    row = layers.Layer("mid_block.a", "weight", 10, 3, None, (0.1, 0.2, 0.3), (0.5, 1.0), 0.3)
+    row = Layer("mid_block.a", "weight", 10, 3, None, (0.1, 0.2, 0.3), (0.5, 1.0), 0.3)
     shown = importance.importance([row])
     assert "By timestep, from little noise to much: 50%, 100%" in shown
     assert 'class="own-ratio"' in shown

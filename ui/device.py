@@ -36,8 +36,8 @@ from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
 from pruning.units.site import WEIGHTS
 from ui import limits
-from ui.plots.layers import Layer
 from ui.turns import Turns
+from ui.values import Layer
 
 PUBLIC = bool(os.environ.get("SPACE_ID"))
 ALLOWED = tuple(filter(None, map(str.strip, os.environ.get("PRUNESCOPE_MODELS", "").split(","))))

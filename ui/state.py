@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pruning.recovery import Recovery
 from pruning.types import Recipe, Shot
-from ui.plots.pair import Moment, Side
+from ui.values import Moment, Side
 
 MOST, BYTES = 12, 4 << 20  # pairs that a tab remembers: how many, and bytes of them
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from pruning.types import Shot
 from ui import device
-from ui.tabs import compare
-from ui.views import drawing
+from ui.setup import row
+from ui.views import drawing, pairs
 
 COMMAND = "python -m assets.make.prepared"
-PROMPT = compare.EXAMPLES[0]
+PROMPT = row.EXAMPLES[0]
 REQUEST = {"method": "magnitude", "ratio": 0.3, "units": "weight", "component": "unet"}
 WHAT = "30 % of the U-Net's weights removed by magnitude"
 
 
-def main(out: Path = compare.PREPARED) -> None:
+def main(out: Path = pairs.PREPARED) -> None:
     """Draw the pair and write it down with its figures, the machine and this command."""
     wanted = device.recipe("emoji-sd", **REQUEST)
     *_, drawn = drawing.pair(wanted, Shot(PROMPT, seed=7))

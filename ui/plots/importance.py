@@ -10,8 +10,9 @@ from math import log10
 
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from ui.plots.layers import NOUNS, Layer, short
+from ui.plots.layers import NOUNS, short
 from ui.plots.markup import counted, percent, tag, text, three
+from ui.values import Layer
 
 SCALE = "Viridis"  # perceptually even, and safe for all common kinds of colour blindness
 SORTS = (("order", "As the network runs"), ("size", "Largest first"), ("share", "Most removed first"))

@@ -1,35 +1,12 @@
 """The list of layers: the share of each layer's units that goes, in the order in which the network runs them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ui.plots.markup import counted, percent, tag, text
+from ui.values import Layer
 
 NOUNS = {"weight": "weights", "nm": "weights", "head": "heads", "neuron": "neurons", "channel": "channels",
          "stream": "channels", "width": "units"}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One row: a site's name, kind, units and how many go, and why it is left alone or snapped.
-
-    ``quantiles`` are its scores at evenly spaced ranks, the lowest first; ``profile`` is what they come to in each
-    timestep bucket, the one with the least noise first, where the method knows it. ``own`` is a ratio of its own.
-    """
-
-    name: str
-    kind: str
-    units: int
-    gone: int
-    reason: str | None = None
-    quantiles: tuple[float, ...] = ()
-    profile: tuple[float, ...] = ()
-    own: float | None = None
-
-    @property
-    def module(self) -> str:
-        """The module's path, which patterns on names are about."""
-        return self.name.rsplit("#", 1)[0]
 
 
 def short(name: str) -> str:

@@ -1,39 +1,17 @@
 """The pair: dense on the left, pruned on the right, with their clocks; then wipe, difference, flip, film and blind."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from ui.plots.markup import counted, percent, tag, text, three
+from ui.values import Moment, Side
 
 VIEWS = (("sides", "Side by side"), ("wiper", "Wipe"), ("change", "Difference"), ("flip", "Flip"), ("film", "Steps"),
          ("blind", "Blind"))
 FILM = 10  # moments of a drawing that are kept
 THUMB = 96  # px, twice of what is shown
-
-
-@dataclass(frozen=True)
-class Side:
-    """What the page knows of one side: its pictures as addresses, its clock, and the model that made them."""
-
-    pictures: tuple[str, ...]
-    ms: float  # median over the steps so far, of the denoiser's call
-    step: int = 0
-    steps: int = 0
-    params: int = 0
-    zeros: int = 0
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Both sides after one step, as previews of the first picture; ``step`` counts from 1."""
-
-    step: int
-    dense: str
-    pruned: str
 
 
 def kept_steps(steps: int, most: int = FILM) -> set[int]:

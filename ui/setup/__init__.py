@@ -1,1 +1,1 @@
-"""The column on the left: what is asked for, of which model, and what that would do."""
+"""What stands around the tabs: the setup on the left, the row above, the address; what is asked for and would do."""

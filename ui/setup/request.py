@@ -1,7 +1,7 @@
 """Setup: model, component, what kind of unit, which method, how much. Everything on the left of the page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import Any
 
@@ -13,13 +13,16 @@ from pruning.errors import Refused
 from pruning.models.sources import BUNDLED
 from pruning.planning.request import ALONE, sees, usual
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.types import Calibration, Recipe
+from pruning.types import Recipe
 from pruning.units.site import WEIGHTS
-from ui import device, limits
+from ui import device
 from ui.js import script
 from ui.links import PATTERNS
+from ui.setup.model import choose_model, load_model, model_options
+from ui.setup.samples import LOOKS, calibration, globs, looked_at
 from ui.widgets import controls
-from ui.widgets.controls import choice, option
+from ui.widgets.choice import choice, option
+from ui.widgets.events import NEWEST, VIEW, After
 
 FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
 INNER = (("width", "Inside layers"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
@@ -28,8 +31,6 @@ OF_OPTIONS = [option("units", "Units"), option("params", "Params"), option("macs
 ROUNDING_LABELS = {"nearest": "Nearest", "paper": "Diff-Pruning", "newer": "Torch-Pruning"}
 ROUNDING_OPTIONS = [option(name, ROUNDING_LABELS[name], words) for name, (words, _) in ROUNDINGS.items()]
 MULTIPLE_OPTIONS = [option(str(n), "Any" if n == 1 else str(n)) for n in MULTIPLES]
-SOURCES = [option("", "Default"), option("bundled", "Bundled"), option("generated", "Drawn"), option("noise", "Noise")]
-LOOKS = Calibration()
 EXPLAINED = {
     "weight": "Removed weights become zero. The file and the clock stay as they are unless a kernel skips zeros.",
     "nm": "Of each M neighbours along the input channels, N stay. Sparse tensor cores read 2:4.",
@@ -39,7 +40,6 @@ EXPLAINED = {
     "channel": "Channels are cut out of every layer that writes or reads them: hidden ones, and those of the residual "
                "streams between blocks. The network really gets smaller.",
 }
-OTHER = "other"
 
 
 @dataclass
@@ -122,18 +122,33 @@ class Setup:
                                   "spread": "layer" if spread == "row" and units != "weight" else spread,
                                   "most": None if most is None else most / 100}
 
+    def recipe(self, values: Sequence[Any], **changes: Any) -> Recipe:
+        """The checked recipe of the components' values, with some keywords changed.
 
-def calibration(read: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the controls ask a method to look at, yet to be checked; None where all of them are as usual.
+        Raises:
+            Refused: it cannot be.
+        """
+        source, request = self.asked(values)
+        return device.recipe(source, **request | changes)
 
-    The source may stay open, "".
-    """
-    source, guidance, samples, seed = (read[key] for key in ("source", "guidance", "samples", "seed"))
-    asked = {"prompts": tuple(filter(None, map(str.strip, (read["prompts"] or "").splitlines()))),
-             "samples": LOOKS.samples if samples is None else int(samples),
-             "timesteps": tuple(int(step) if step.isdigit() else step for step in globs(read["timesteps"])),
-             "guidance": float(guidance or 0), "seed": int(seed or 0), "source": source}
-    return None if asked == asdict(LOOKS) | {"source": ""} else asked
+    def wire(self, after: After) -> None:
+        """What is asked for changes, or another model is opened."""
+        chosen = self.method.input(ways, [self.method, self.spread, self.protect, self.rounding],
+                                   [self.spread, self.protect, self.rounding], **VIEW)
+        changed = gr.on([
+            self.component.input, self.family.input, self.inner.input, self.pattern.input, self.spread.input,
+            self.rounding.input, self.multiple.input, self.achieved.select, self.protect.blur, self.protect.submit,
+            self.only.blur, self.only.submit, self.seed.change, self.of.input, self.most.change, self.update.input,
+            *(c.input if isinstance(c, gr.HTML) else c.change for c in self.shown.values()),
+            *(c.change for c in self.options.values())], *after.outlook, **NEWEST)
+        after.picked(changed)
+        after.asked(chosen)
+        after.ready(self.model.input(choose_model, [self.model, self.source],
+                                     [self.other, self.source, self.load_problem], **VIEW))
+        # Loading has a queue of its own: a download must not hold up those who draw.
+        after.ready(gr.on([self.load.click, self.named.submit], load_model, [self.named, self.source],
+                          [self.source, self.load_problem], concurrency_id="load", concurrency_limit=1,
+                          api_name="load", api_visibility="private"))
 
 
 def restored(asked: Setup, recipe: Recipe) -> list[Any]:
@@ -161,29 +176,9 @@ def ways(method: str, spread: str, protect: str, rounding: str) -> tuple[Any, An
             ", ".join(new["protect"]) if isinstance(new["protect"], tuple) else new["protect"], new["rounding"])
 
 
-def listed(model: str) -> tuple[str, Any, str]:
-    """How the list of models shows the one in use: (choice, the box for others, what stands in it)."""
-    if model in {row["value"] for row in model_options()}:
-        return model, gr.Group(visible=False), ""
-    return OTHER, gr.Group(visible=True), model
-
-
 def seeded(method: str) -> bool:
     """Whether a method draws numbers; for others a seed would be a cause without an effect."""
     return getattr(METHODS[method], "seeded", False)
-
-
-def globs(text: str) -> tuple[str, ...]:
-    """Globs between commas."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def model_options() -> list[dict[str, Any]]:
-    """The bundled model and, where they may be loaded, others. A public page offers those that its host listed."""
-    rows = [option(name, name, "bundled, runs at once") for name in BUNDLED]
-    if device.PUBLIC:
-        return rows + [option(name, name, "from the Hugging Face hub") for name in device.ALLOWED]
-    return [*rows, option(OTHER, "Other…", "hub, folder, or an architecture such as sd-1.5")]
 
 
 def spread_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str, Any]]:
@@ -213,12 +208,12 @@ def method_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str
     return rows
 
 
-def family_options(reasons: dict[str, str | None]) -> list[dict[str, Any]]:
+def family_options(reasons: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """The families, each greyed out with its reason where the component has none of its units."""
     return [option(value, label, "", reasons.get(value)) for value, label in FAMILIES]
 
 
-def inner_options(reasons: dict[str, str | None]) -> list[dict[str, Any]]:
+def inner_options(reasons: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """Which inner units go, each greyed out with its reason."""
     return [option(value, label, "", reasons.get(value)) for value, label in INNER]
 
@@ -272,16 +267,3 @@ def build() -> Setup:
                  looking, halt, again)
 
 
-def looked_at() -> dict[str, Any]:
-    """The controls of a calibration, by the field that they fill."""
-    return {
-        "source": choice("Samples", SOURCES, "", look="tabs", elem_id="samples-from"),
-        "samples": gr.Slider(1, limits.SAMPLES, LOOKS.samples, step=1, label="How many samples", elem_id="samples"),
-        "prompts": gr.Textbox("", label="Prompts", lines=2, elem_id="calibration-prompts",
-                              info="One a line. Empty: the model's own captions."),
-        "timesteps": gr.Textbox("", label="Timesteps", elem_id="calibration-timesteps",
-                                info="Between commas. Empty: evenly over all."),
-        "guidance": gr.Slider(0, 10, 0, step=0.5, label="Guidance", elem_id="calibration-guidance",
-                           info="Above 1, each sample is shown with its prompt and without."),
-        "seed": gr.Number(0, label="Seed of the samples", precision=0, elem_id="calibration-seed"),
-    }

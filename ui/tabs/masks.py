@@ -7,12 +7,19 @@ from typing import Any
 
 import gradio as gr
 
+from pruning.errors import Refused
+from ui import device
+from ui.door import heard
 from ui.js import script
 from ui.plots import group as group_plots
 from ui.plots import layers as layer_plots
 from ui.plots import mask as mask_plots
 from ui.plots.markup import percent, png, tag, text
+from ui.setup.shell import Shell
+from ui.views import closeup
 from ui.views.closeup import MaskView
+from ui.widgets.alert import alert
+from ui.widgets.events import NEWEST, VIEW, After
 
 EMPTY = tag("p", "Pick a layer on the left to see what goes in it.", class_="hint")
 
@@ -21,14 +28,33 @@ EMPTY = tag("p", "Pick a layer on the left to see what goes in it.", class_="hin
 class Masks:
     """The components of the tab."""
 
+    shell: Shell
     layers: gr.HTML
     detail: gr.HTML
     histogram: gr.Plot
-    picked: gr.State
-    place: gr.State
+    place: gr.State  # of what is looked at more closely, as shares of the picture's width and height
+
+    def wire(self, after: After) -> None:
+        """Layers and places in a mask are picked."""
+        after.picked(self.layers.select(picked_site, None, [self.shell.picked, self.place], **VIEW))
+        self.detail.select(picked_place, None, [self.place], **VIEW).then(*after.look, **NEWEST)
+
+    def looked(self, picked: str, place: tuple[float, float] | None, *read: Any) -> tuple[Any, Any]:
+        """The picked layer under the present recipe."""
+        blank = EMPTY, gr.Plot(visible=False)
+        if not picked:
+            return blank
+        try:
+            recipe = self.shell.asked.recipe(read)
+            if not device.quick(recipe) or picked not in device.scores(recipe).catalog.sites:
+                return blank
+            seen = closeup.mask(recipe, picked, place)
+        except Refused as error:
+            return alert(error), gr.Plot(visible=False)
+        return shown(seen), figure(seen)
 
 
-def build() -> Masks:
+def build(shell: Shell) -> Masks:
     """The list of layers, and the picked one."""
     with gr.Row():
         with gr.Column(scale=2, min_width=260):
@@ -36,7 +62,7 @@ def build() -> Masks:
         with gr.Column(scale=5, min_width=300):
             detail = gr.HTML(EMPTY, js_on_load=script("place", "cells"), elem_id="detail")
             histogram = gr.Plot(visible=False, label="Scores of this layer", elem_id="histogram")
-    return Masks(layers, detail, histogram, gr.State(""), gr.State(None))
+    return Masks(shell, layers, detail, histogram, gr.State(None))
 
 
 def shown(view: MaskView) -> str:
@@ -74,3 +100,18 @@ def figure(view: MaskView) -> Any:
     if not view.counts:
         return gr.Plot(visible=False)
     return gr.Plot(mask_plots.histogram(view.edges, view.counts, view.threshold), visible=True)
+
+
+def picked_site(event: gr.EventData) -> tuple[str, None]:
+    """The layer that was clicked; its picture begins in the middle."""
+    return heard(event, "site"), None
+
+
+def picked_place(event: gr.EventData) -> tuple[float, float]:
+    """The place in a mask's picture, as shares of its width and height."""
+    return within(heard(event, "x", (int, float))), within(heard(event, "y", (int, float)))
+
+
+def within(share: float) -> float:
+    """A share of a width, kept inside it."""
+    return min(1.0, max(0.0, float(share)))

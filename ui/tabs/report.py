@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
@@ -11,22 +12,37 @@ from ui import links, replay
 from ui.js import script
 from ui.plots import card as cards
 from ui.plots.markup import picture, png, tag, text
-from ui.state import Pair
-from ui.tabs import compare
+from ui.setup.shell import Shell
+from ui.state import History, Pair
+from ui.views import pairs
+from ui.widgets.events import Step
 
 
 @dataclass
 class Report:
     """The components of the tab."""
 
+    shell: Shell
     card: gr.HTML
     texts: gr.HTML
 
+    @property
+    def fill(self) -> Step:
+        """What follows when another pair is shown, or another tab."""
+        return Step(filled, [self.shell.tab, self.shell.history], [self.card, self.texts])
 
-def build() -> Report:
+
+def filled(tab: str, history: History) -> tuple[Any, Any]:
+    """The report of the shown pair, made when somebody looks at it."""
+    if tab != "report":
+        return gr.skip(), gr.skip()
+    return card(history.shown), texts(history.shown)
+
+
+def build(shell: Shell) -> Report:
     """The tab: filled when it is opened."""
     card = gr.HTML("", elem_id="card")
-    return Report(card, gr.HTML("", js_on_load=script("copy"), elem_id="texts"))
+    return Report(shell, card, gr.HTML("", js_on_load=script("copy"), elem_id="texts"))
 
 
 def texts(pair: Pair) -> str:
@@ -54,11 +70,11 @@ def texts(pair: Pair) -> str:
 
 def card(pair: Pair) -> str:
     """The card as a picture, and a link that saves it."""
-    verdict, prompt = compare.said(pair), compare.described(pair.shot)
-    made = f"{compare.brief(pair.recipe, pair.recovery)} · {prompt} · seed {pair.shot.seed} · {pair.shot.steps} steps"
+    verdict, prompt = pairs.said(pair), pairs.described(pair.shot)
+    made = f"{pairs.brief(pair.recipe, pair.recovery)} · {prompt} · seed {pair.shot.seed} · {pair.shot.steps} steps"
     where = pair.machine if pair.measured else f"{pair.machine}; speed not measured"
     drawn = cards.card([picture(src) for src in pair.dense.pictures], [picture(src) for src in pair.pruned.pictures],
-                       verdict, [(row.label, row.dense, row.pruned) for row in compare.figures(pair)], made, where)
+                       verdict, [(row.label, row.dense, row.pruned) for row in pairs.figures(pair)], made, where)
     href = png(drawn, level=6)
     return tag("figure", f'<img src="{href}" alt="Card: dense and pruned pictures of {text(prompt)}. '
                f'{text(verdict)}">',

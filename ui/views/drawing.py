@@ -24,8 +24,9 @@ from pruning.types import Recipe, Shot
 from ui import device, limits
 from ui.device import LOCK, PREVIEWS
 from ui.plots.markup import png
-from ui.plots.pair import Moment, Side, difference, kept_steps, thumb
+from ui.plots.pair import difference, kept_steps, thumb
 from ui.state import Pair
+from ui.values import Moment, Side
 from ui.views import tuned
 
 CLOCKED = 8  # steps of a run on the clock: the median of a step needs no more

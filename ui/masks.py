@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from pruning.units.unit import plural
 from ui import clicks
 from ui.closeup import MaskView
 from ui.plots import group as group_plots
@@ -43,7 +44,7 @@ def shown(view: MaskView) -> str:
     """The picked layer as markup."""
     gone = view.units - view.kept
     head = tag("h2", text(layer_plots.short(view.title))) + tag(
-        "p", text(f"{gone:,} of {view.units:,} {layer_plots.NOUNS[view.kind]} go ({percent(gone / view.units)})."),
+        "p", text(f"{gone:,} of {view.units:,} {plural(view.kind)} go ({percent(gone / view.units)})."),
         class_="hint")
     key = tag("div", tag("span", "kept"), tag("span", "removed", class_="gone"), class_="key")
     if view.picture is None or view.near is None:

@@ -14,7 +14,7 @@ from pruning.models.sources import BUNDLED
 from pruning.planning.preview import RATIOS, Table, Totals
 from pruning.progress import Looked
 from pruning.types import Recipe, Shot
-from pruning.units.site import WEIGHTS
+from pruning.units.unit import single
 from ui import (
     address,
     clicks,
@@ -265,7 +265,7 @@ class Page:
     def refreshed(self, trail: tuple[Recipe | None, ...], sent: Recipe | None, picked: str, *read: Any) -> list[Any]:
         """What a change in the setup shows: the achieved line, the layers, what is greyed out."""
         source, request = self.asked.asked(read)
-        width, nm = request["units"] not in WEIGHTS, request["units"] == "nm"
+        width, nm = not single(request["units"]), request["units"] == "nm"
         shape: list[Any] = [gr.skip()] * 3
         wanted, seen, curve, problem = None, None, None, ""
         reasons: dict[str, str | None] = {}

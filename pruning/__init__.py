@@ -19,9 +19,10 @@ if sys.orig_argv[1:3] == ["-m", "pruning"] and signal.getsignal(signal.SIGINT) i
 
 import torch
 
-from pruning import criteria, decisions, recovery, systems
+from pruning import criteria, decisions, recovery, systems, units
 from pruning.criteria import METHODS
 from pruning.decisions import DECISIONS, applying
+from pruning.decisions.kind import carried
 from pruning.drawing import images
 from pruning.drawing.images import Drawn, Stepped
 from pruning.errors import Later, Refused, put_in_words
@@ -36,9 +37,12 @@ from pruning.scores.scores import Scores
 from pruning.timing import clock
 from pruning.timing.clock import Measured
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
+from pruning.units import UNITS
 from pruning.values import instance, told
 
+UNITS.fill(units.__name__)
 DECISIONS.fill(decisions.__name__)
+UNITS.require(carried)
 METHODS.fill(criteria.__name__)
 METHODS.fill(systems.__name__)
 DEFAULT = DEFAULT_PROTECT

@@ -30,7 +30,7 @@ class Registry(dict[str, Any]):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.rules = kind, list[Callable[[str, type], None]]()
 
     def add(self, name: str) -> Callable[[Part], Part]:
         """Register the class under a name; it must be a frozen dataclass, so that it can be a cache key."""
@@ -38,10 +38,18 @@ class Registry(dict[str, Any]):
         def register(part: Part) -> Part:
             if not is_dataclass(part):
                 raise TypeError(f"{part.__name__} must be a dataclass")
+            for rule in self.rules:
+                rule(name, part)
             self[name] = part
             return part
 
         return register
+
+    def require(self, rule: Callable[[str, type], None]) -> None:
+        """Hold all parts, those to come as well, to a rule: it raises a TypeError where one breaks it."""
+        for name, part in self.items():
+            rule(name, part)
+        self.rules.append(rule)
 
     def fill(self, package: str) -> None:
         """Import the package's files. One that fails to import fails loudly."""

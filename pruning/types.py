@@ -12,7 +12,6 @@ from pruning.errors import Refused
 
 SCHEMA = 1  # of plan.json
 DEFAULT_PROTECT = ("conv_in", "conv_out", "proj_out", "*embed*", "*label_emb*")
-UNITS = ("weight", "nm", "head", "neuron", "channel", "modulation", "width", "layer", "block")
 RECOVERED = "recovered"  # in plan.json: a step that changed what stays, and removed nothing
 
 

@@ -18,9 +18,9 @@ from pruning.criteria import METHODS
 from pruning.network.subject import subject
 from pruning.registry import checked, knobs
 from pruning.scores.scores import streamed
-from pruning.types import UNITS, Calibration
+from pruning.types import Calibration
+from pruning.units import UNITS
 from pruning.units.catalog import catalog
-from pruning.units.site import WEIGHTS
 
 ROOT = Path(pruning.__file__).parent
 VERBS = ("load", "methods", "score", "plan", "apply", "report", "generate", "measure", "save", "export", "recover")
@@ -200,7 +200,7 @@ def test_a_method_keeps_the_contract(tiny, name, units):
     reached = dict.fromkeys(sites.sites, 0)
     for scored, again in zip(first, second, strict=True):
         site, values = scored.site, scored.values
-        if site.kind in WEIGHTS:
+        if site.single:
             weight = site.rows(looked_at.net.get_parameter(site.tensor))
             assert scored.start == reached[site.name]
             assert values.shape == weight[scored.start : scored.start + len(values)].shape
@@ -210,7 +210,7 @@ def test_a_method_keeps_the_contract(tiny, name, units):
         assert torch.isfinite(values).all()
         assert (values >= 0).all()
         assert torch.equal(values, again.values)
-    assert all(reached[site.name] == (len(looked_at.net.get_parameter(site.tensor)) if site.kind in WEIGHTS
+    assert all(reached[site.name] == (len(looked_at.net.get_parameter(site.tensor)) if site.single
                                       else site.units) for site in sites)
     abandoned = iter(METHODS[name]()(looked_at, sites, shown(name)))
     next(abandoned)
@@ -238,7 +238,7 @@ def test_scores_can_be_streamed_again(tiny, name, units):
     some = list(scores.catalog.sites)[1:3]
     for scored in scores.stream(some):
         assert scored.site.name in some
-        if scored.site.kind in WEIGHTS:
+        if scored.site.single:
             assert int(scores.sketches[scored.site.name].counts.sum()) == scored.values.numel()
         else:
             assert torch.equal(scored.values, scores.values[scored.site.name])

@@ -34,7 +34,7 @@ from pruning.spreads import protect, sensitivity, spread
 from pruning.timing.machine import threads
 from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
-from pruning.units.site import WEIGHTS
+from pruning.units.unit import single
 from ui import limits
 from ui.turns import Turns
 from ui.values import Layer
@@ -273,7 +273,7 @@ def outlook(wanted: Recipe) -> Outlook:
                        tuple(scored.profiles[site.name].tolist()) if site.name in scored.profiles else (),
                        protect.ratio_of(site, wanted)) for site in scored.catalog)
     note = ""
-    if wanted.units in WEIGHTS:
+    if single(wanted.units):
         note = "The zeros stay in the files and in the arithmetic: nothing gets smaller or faster by itself."
     elif abs(totals.units - wanted.ratio) > 0.005:
         note = "Units are whole, so layers snap to the steps that they have: Masks says where."

@@ -24,7 +24,7 @@ from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.spreads.spread import SPREADS
 from pruning.types import Calibration, Recipe, Shot
-from pruning.units.catalog import FINDERS
+from pruning.units.unit import kinds
 
 TABS = ("compare", "importance", "masks", "blocks", "recover", "speed", "report")
 PATTERNS = ("2:4", "1:4", "4:8")
@@ -162,7 +162,7 @@ LOOKS = Kind(looks, looked, 'It reads like {"samples": 8}.')
 KEYS: dict[str, tuple[str, Kind]] = {  # key -> where it goes, and its kind; links are written in this order
     "model": ("recipe.model", TEXT),
     "component": ("recipe.component", TEXT),
-    "units": ("recipe.units", one_of((*FINDERS, "width"))),
+    "units": ("recipe.units", one_of(tuple(kinds()))),
     "pattern": ("recipe.pattern", one_of(PATTERNS)),
     "method": ("recipe.method", Kind(str, method)),
     "ratio": ("recipe.ratio", SHARE),

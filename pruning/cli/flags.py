@@ -18,9 +18,10 @@ from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.spreads.spread import SPREADS
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
-from pruning.units.catalog import FINDERS
+from pruning.units import UNITS
+from pruning.units.unit import kinds
 
-KINDS = ("weight", "head", "neuron", "channel")  # what ``inspect`` counts
+KINDS = tuple(kind for kind in kinds() if UNITS[kind].counted)  # what ``inspect`` counts
 
 
 class Flag(NamedTuple):
@@ -35,7 +36,7 @@ REQUEST = {
     "method": Flag(str, "see `methods` (magnitude)"),
     "ratio": Flag(float, "the share to remove, from 0 up to but not including 1"),
     "component": Flag(str, "such as text_encoder or vae.decoder (the denoiser)"),
-    "units": Flag(str, f"what goes: {', '.join([*FINDERS, 'width'])} (weight)"),
+    "units": Flag(str, f"what goes: {', '.join(kinds())} (weight)"),
     "pattern": Flag(str, "N:M keeps N of each M neighbours along the inputs, such as 2:4"),
     "of": Flag(str, f"what the ratio is a share of: {', '.join(OF)} (units)"),
     "spread": Flag(str, f"how the ratio is divided: {', '.join(SPREADS)} (layer)"),

@@ -16,7 +16,7 @@ from pruning.registry import knob
 from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import Site
 
 
 @METHODS.add("activation")
@@ -36,7 +36,7 @@ class Activation:
         norms = yield from input_norms(subject, calibration, self.buckets)
         for site in catalog:
             halves = norms.halves and partial(self.halves, site, norms.halves)
-            if site.kind not in WEIGHTS:
+            if not site.single:
                 passed = handed_on(site, norms)
                 yield SiteScores(site, combined(passed, self.over), profile=passed.mean(1), halves=halves)
                 continue
@@ -48,7 +48,7 @@ class Activation:
 
     def halves(self, site: Site, norms: tuple[Norms, Norms]) -> tuple[Tensor, Tensor]:
         """The scores by either half of the samples: of units, or of a layer's inputs, which its weights share."""
-        one, other = (combined(norm[site.module] if site.kind in WEIGHTS else handed_on(site, norm), self.over)
+        one, other = (combined(norm[site.module] if site.single else handed_on(site, norm), self.over)
                       for norm in norms)
         return one, other
 

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from pruning.criteria import METHODS
 from pruning.network.subject import Subject
 from pruning.registry import knob
 from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS
+from pruning.units.unit import single
 
 
 @METHODS.add("magnitude")
@@ -29,13 +27,8 @@ class Magnitude:
 
     def __call__(self, subject: Subject, catalog: Catalog, calibration: Calibration | None) -> Iterator[SiteScores]:
         """Score site by site."""
-        def size(name: str) -> Tensor:
-            weight = subject.net.get_parameter(name).detach()
-            return weight.abs() if self.norm == "l1" else weight.float().square()
-
+        squares = self.norm == "l2" and not single(catalog.units)  # of single weights, squares rank alike
         for site in catalog:
-            if site.kind in WEIGHTS:  # squares rank alike
-                for start, weight in site.pieces(subject.net.get_parameter(site.tensor).detach()):
-                    yield SiteScores(site, weight.float().abs(), start)
-            else:
-                yield SiteScores(site, site.mean(size))
+            for start, values in site.scored(subject.net, lambda weight: weight.float().square() if squares else (
+                    weight.float().abs())):
+                yield SiteScores(site, values, start)

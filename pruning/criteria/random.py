@@ -12,7 +12,6 @@ from pruning.network.subject import Subject
 from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS
 
 
 @METHODS.add("random")
@@ -30,7 +29,7 @@ class Random:
         for site in catalog:
             seed = zlib.crc32(f"{subject.seed} {site.name}".encode())  # 32 bits: the generator drops the rest
             draw = torch.Generator().manual_seed(seed)
-            if site.kind in WEIGHTS:
+            if site.single:
                 for start, weight in site.pieces(subject.net.get_parameter(site.tensor)):
                     yield SiteScores(site, torch.rand(weight.shape, generator=draw), start)
             else:

@@ -18,7 +18,8 @@ from pruning.scores.repeats import places
 from pruning.scores.scores import SiteScores
 from pruning.types import Calibration
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import Site
+from pruning.units.unit import single
 
 HOWS = {"mean": "mean", "molchanov-2019": "square", "molchanov-2017": "size"}
 VARIANTS = tuple(HOWS)
@@ -60,7 +61,7 @@ class Taylor:
                  ) -> Iterator[Looked | SiteScores]:
         """Look at gradients, then score site by site."""
         how = HOWS[self.variant]
-        together = self.cancel and not any(site.kind in WEIGHTS for site in catalog)
+        together = self.cancel and not single(catalog.units)
         if together and how != "mean":
             yield from self.by_sample(subject, catalog, calibration, how)
             return
@@ -113,7 +114,7 @@ def weighed(subject: Subject, catalog: Catalog, taken: Gradients, effect: Callab
 
     for site in catalog:
         profile = times * taken.profile(site, buckets)
-        if site.kind not in WEIGHTS:
+        if not site.single:
             yield SiteScores(site, larger(site, taken), profile=profile, halves=halved(taken, partial(larger, site)))
             continue
         weight = subject.net.get_parameter(site.tensor).detach()

@@ -12,8 +12,7 @@ from pruning.network.subject import log
 from pruning.types import Decision, PlanStep, Trained
 from pruning.units.catalog import find
 from pruning.units.site import Site
-
-WEIGHTS = ("weight", "nm")  # units that are zeroed one by one
+from pruning.units.unit import single
 
 
 def check(step: PlanStep, net: nn.Module) -> None:
@@ -36,7 +35,7 @@ def known_units(step: PlanStep, net: nn.Module) -> None:
     recipe, sites = step.recipe, step.decision.sites
     kind = kind_of(step.decision) if isinstance(step.decision, Decision) else None
     asked = recipe.ratio > 0.05 and recipe.most > 0  # of less, there may be nothing that could go
-    if (asked and not sites) or (kind and kind.zeros != (recipe.units in WEIGHTS)):
+    if (asked and not sites) or (kind and kind.zeros != single(recipe.units)):
         raise Refused(f"This plan says nothing that could be done to {recipe.units}s.", "Make it again.")
     if isinstance(step.decision, Trained):
         if not told(step.decision.entry):

@@ -11,6 +11,7 @@ from pruning.network.subject import Subject
 from pruning.scores.scores import SiteScores
 from pruning.types import Adjusted, Decision, PlanStep, Trained
 from pruning.units.site import Site
+from pruning.units.unit import Unit
 
 LATER = ("layout",)
 
@@ -58,6 +59,17 @@ def kind_of(decision: Decision | Adjusted | Trained) -> DecisionKind:
     if decision.kind in LATER:
         raise Later(f"A plan with a {decision.kind}")
     return DECISIONS[decision.kind]()
+
+
+def carried(name: str, unit: type[Unit]) -> None:
+    """Refuse a kind of unit that would go in a plan and stay in the network.
+
+    Raises:
+        TypeError: it names no kinds of decisions, or one that there is not, or that does not do to it what it says.
+    """
+    ends = [DECISIONS[kind] for kind in unit.decisions if kind in DECISIONS]
+    if not ends or len(ends) < len(unit.decisions) or any(kind.zeros != unit.single for kind in ends):
+        raise TypeError(f"units={name!r}: its decisions, {unit.decisions}, cannot carry out what it says")
 
 
 def gone(decision: Decision | Adjusted | Trained, site: Site) -> int:

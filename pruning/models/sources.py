@@ -30,7 +30,7 @@ SLUGS = {  # architecture -> where its trained weights are, if they are on the h
     "flux-dev": "black-forest-labs/FLUX.1-dev",
     "flux-schnell": "black-forest-labs/FLUX.1-schnell",
 }
-WEIGHTS = ("trained", "random", "meta")
+LOAD_MODES = ("trained", "random", "meta")
 PAGE = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!(?:datasets|spaces)/)(?P<id>[\w.-]+/[\w.-]+)"
                   r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+))?(?:[/?#].*)?")  # of a model on the hub
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -51,8 +51,9 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
 
     path("source", source, "Give a bundled name, an architecture, a hub id or a folder.")
     source, revision = pasted(str(source))
-    if not isinstance(weights, str) or weights not in WEIGHTS:
-        raise Refused(f"weights cannot be {told(weights)}.", f"Choose {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}.")
+    if not isinstance(weights, str) or weights not in LOAD_MODES:
+        raise Refused(f"weights cannot be {told(weights)}.",
+                      f"Choose {', '.join(LOAD_MODES[:-1])} or {LOAD_MODES[-1]}.")
     device, dtype, seed = device_of(device), dtype_of(dtype), whole("seed", seed)
     folder = folder_of(source)
     if weights == "trained" and source in SLUGS:

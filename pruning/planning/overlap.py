@@ -11,7 +11,7 @@ from pruning.progress import Looked
 from pruning.scores.scores import Scores
 from pruning.spreads.spread import decide
 from pruning.types import Decision, Recipe
-from pruning.units.site import WEIGHTS, Site, indices
+from pruning.units.site import Site, indices
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def overlapping(one: Scores, recipe: Recipe, other: Scores, rival: Recipe
 def removed(scores: Scores, decision: Decision) -> Iterator[tuple[Site, Tensor]]:
     """Every site of a catalog with what goes of it, bool: in the weight's shape, or (units,)."""
     catalog, shapes = scores.catalog, scores.catalog.costs.shapes
-    touched = [site.name for site in catalog if site.name in decision.sites and site.kind in WEIGHTS]
+    touched = [site.name for site in catalog if site.name in decision.sites and site.single]
     kept = kind_of(decision).resolved(decision, scores.stream(touched), lambda site: shapes[site.tensor])
     for site in catalog:
         if site.name not in decision.sites:
-            yield site, torch.zeros(shapes[site.tensor] if site.kind in WEIGHTS else site.units, dtype=torch.bool)
-        elif site.kind in WEIGHTS:
+            yield site, torch.zeros(shapes[site.tensor] if site.single else site.units, dtype=torch.bool)
+        elif site.single:
             yield site, ~next(kept)[1]
         else:
             yield site, torch.ones(site.units, dtype=torch.bool).index_fill_(

@@ -18,7 +18,8 @@ from pruning.spreads.granularity import step_of
 from pruning.spreads.protect import protected
 from pruning.spreads.spread import bundles_of_each, decide, ranking
 from pruning.types import Recipe
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import Site
+from pruning.units.unit import single
 
 RATIOS = tuple(i / 20 for i in range(20))  # 0, 5, ... 95 %
 QUANTILES = 21
@@ -42,7 +43,7 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
         Refused: nothing can go, or not so much; as ``decide`` says it.
     """
     out = dict.fromkeys(scores.catalog.sites, 0)
-    if recipe.units not in WEIGHTS:
+    if not single(recipe.units):
         return out | {name: count * step_of(scores.catalog.sites[name], recipe.multiple)
                       for name, count in bundles_of_each(scores, recipe).items()}
     if recipe.units == "nm" or recipe.spread == "row":
@@ -69,7 +70,7 @@ def totals(scores: Scores, recipe: Recipe, going: dict[str, int]) -> Totals:
     free = [site for site in catalog if not protected(site, recipe)]
     units = sum(going[site.name] for site in free) / max(1, sum(site.units for site in free))
     params, macs = catalog.costs.count()
-    if recipe.units in WEIGHTS:
+    if single(recipe.units):
         idle = sum(going[site.name] * catalog.costs.uses.get(site.tensor, 0) for site in catalog)
         return Totals(units, 0.0, 0.0 if macs else None, sum(going.values()) / params, idle / macs if macs else None)
     after = catalog.count({name: site.units - going[name] for name, site in catalog.sites.items() if going[name]})

@@ -15,9 +15,10 @@ from pruning.registry import knobs
 from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.spreads.spread import SPREADS
-from pruning.types import DEFAULT_PROTECT, OVERRIDES, UNITS, Calibration, Recipe, globs, pairs, share
-from pruning.units.catalog import FINDERS, find
-from pruning.units.site import WEIGHTS
+from pruning.types import DEFAULT_PROTECT, OVERRIDES, Calibration, Recipe, globs, pairs, share
+from pruning.units import UNITS
+from pruning.units.catalog import find
+from pruning.units.unit import LATER, kinds, single
 from pruning.values import flag, number, real, told, whole
 
 ALONE = ("layer", "sensitivity")  # spreads that ask each layer for a share of its own
@@ -50,7 +51,7 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     most, update = number("most", most, 0, 1, MOST), flag("update", update)
     if most == 0:
         raise Refused("most cannot be 0.", MOST)
-    if update and units not in WEIGHTS:
+    if update and not single(units):
         raise Refused(f"Weights are adjusted where single ones go, not {units} units.",
                       "Leave update out, or choose units weight or nm.")
     if ratio is None:
@@ -79,9 +80,9 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
 
 def _check_kinds(method: str, criterion: Any, units: Any, of: Any, spread: Any) -> None:
     """Refuse units, amounts and spreads that there are not, or that do not go together."""
-    if not isinstance(units, str) or units not in UNITS:
-        raise Refused(f"There are no units of kind {told(units)}.", f"Choose one of {', '.join([*FINDERS, 'width'])}.")
-    if units not in (*FINDERS, "width"):
+    if not isinstance(units, str) or units not in (*UNITS, *LATER):
+        raise Refused(f"There are no units of kind {told(units)}.", f"Choose one of {', '.join(kinds())}.")
+    if units in LATER:
         raise Later(f"units={units!r}")
     if units not in criterion.units:
         raise Refused(f"{method} does not score {units}.", f"It scores {', '.join(criterion.units)}.")
@@ -118,7 +119,7 @@ def _check_widths(units: str, of: str, spread: str, rounding: Any, multiple: Any
     if not real(multiple) or multiple not in MULTIPLES:
         raise Refused(f"Widths cannot be multiples of {told(multiple)}.",
                       f"Choose one of {', '.join(map(str, MULTIPLES))}.")
-    if units in WEIGHTS and (rounding != "nearest" or multiple > 1):
+    if single(units) and (rounding != "nearest" or multiple > 1):
         raise Refused(f"Rounding is for whole channels, neurons and heads, not for {units} units.",
                       "Leave rounding and multiple as they are, or choose units channel or width.")
     if rounding != "nearest" and (spread not in ALONE or of != "units"):
@@ -142,7 +143,8 @@ def fitting(looked_at: Subject, given: Mapping[str, tuple[str, ...]]) -> None:
     """Refuse globs that fit no layer of the component, whatever units are asked for: a slip that would go unseen."""
     if not any(given.values()):
         return
-    layers = {site.module for units in ("weight", "width", "channel") for site in find(looked_at.net, units)}
+    layers = {site.module for units in UNITS if UNITS[units].counted
+              for site in find(looked_at.net, units)}
     for name, globs_ in given.items():
         for glob in globs_ if layers else ():
             if glob not in layers and not any(fnmatchcase(layer, glob) for layer in layers):

@@ -11,7 +11,8 @@ from pruning.decisions.pattern import parse_pattern
 from pruning.network.subject import DENOISERS, LABELS
 from pruning.reports.speed import ran_sparse, timed_for
 from pruning.timing import intervals
-from pruning.units.site import WEIGHTS, noun
+from pruning.units.site import noun
+from pruning.units.unit import plural, single
 
 # SSIM has no agreed words. These are read off the first emoji-sd: 16 prompts, magnitude, weights, 2:4, channels, heads
 # and neurons at several ratios. From 0.98 on the pair looks equal side by side, and all 16 prompts are still read.
@@ -72,7 +73,7 @@ def _removed(report: Mapping[str, Any], component: str, pattern: str | None) -> 
         what = f"{'half' if m == 2 * n else m - n} of each {m} weights ({pattern})"
     else:
         asked = [layer for layer in report["layers"] if layer["requested"]] or report["layers"]
-        kinds = dict.fromkeys("weights" if layer["kind"] in WEIGHTS else f"{noun(layer['kind'])}s" for layer in asked)
+        kinds = dict.fromkeys(plural(layer["kind"]) for layer in asked)
         *others, last = kinds
         named = f"{', '.join(others)} and {last}" if others else last
         what = f"{_percent(report['units']['gone'] / report['units']['total'])} of the {named}"
@@ -113,7 +114,7 @@ def _clock(report: Mapping[str, Any], component: str) -> Iterator[str]:
     if ran and ran["used"]:
         yield (f"{ran['used']} of {ran['used'] + ran['lost'] + sum(ran['without'].values())} pruned layers run kernels "
                "that skip zeros")
-    elif not smaller or any(layer["kind"] in WEIGHTS for layer in report["layers"]):
+    elif not smaller or any(single(noun(layer["kind"])) for layer in report["layers"]):
         yield "zeros are stored and multiplied like other numbers"
 
 

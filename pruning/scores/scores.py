@@ -20,7 +20,7 @@ from pruning.progress import Looked
 from pruning.scores.repeats import spearman
 from pruning.scores.sketch import BINS, FINITE, Pool, Sketch, histogram
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import Site
 
 MEND = "Load the model again, or find the merge or training that broke it."
 T = TypeVar("T")
@@ -121,7 +121,7 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
     Raises:
         Refused: a weight, or a score, is NaN or infinite; the sentence names its layer.
     """
-    check_weights(subject.net, seen={site.tensor for site in catalog if site.kind in WEIGHTS}
+    check_weights(subject.net, seen={site.tensor for site in catalog if site.single}
                   if getattr(criterion, "reads", "") == "weights" else set())
     sketches, values, profiles, repeats, curve = {}, {}, {}, {}, None
     for name, events in groupby(criterion(subject, catalog, calibration), _whose):
@@ -134,7 +134,7 @@ def collecting(subject: Subject, catalog: Catalog, criterion: Any, calibration: 
             continue
         counts = torch.zeros(BINS, dtype=torch.long)
         for scored in events:
-            if scored.site.kind in WEIGHTS:
+            if scored.site.single:
                 counts += histogram(scored.values)
             else:
                 values[name] = scored.values

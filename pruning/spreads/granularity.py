@@ -12,7 +12,7 @@ from typing import Self
 
 from pruning.types import Recipe
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS, Site
+from pruning.units.site import Site
 
 NEAR = 1e-9  # a share that is so near to a whole number is one
 ROUNDINGS: dict[str, tuple[str, Callable[[float, int], int]]] = {  # in words; (units asked, units of a step) -> steps
@@ -48,7 +48,7 @@ class Room:
     @classmethod
     def of(cls, site: Site, recipe: Recipe, catalog: Catalog) -> Self:
         """The room that a request leaves: never an empty layer, nor more than ``most`` of it."""
-        if site.kind in WEIGHTS:
+        if site.single:
             step = site.units // site.inputs if recipe.spread == "row" and site.kind == "weight" else site.quota
         else:
             step = step_of(site, recipe.multiple)

@@ -24,7 +24,7 @@ from pruning.spreads.ranking import Ranked, Ranking, inside
 from pruning.spreads.solve import NEAR, nearest
 from pruning.types import Decision, Recipe
 from pruning.units.catalog import Catalog
-from pruning.units.site import WEIGHTS, Site, ranges
+from pruning.units.site import Site, ranges
 
 SPREADS = ("layer", "row", "global", "isomorphic", "sensitivity")
 
@@ -174,7 +174,7 @@ def _snapped(site: Site, count: int, recipe: Recipe) -> str | None:
     asked = recipe.ratio if own is None else own
     if abs(count / site.units - asked) <= 0.005:
         return None
-    if site.kind in WEIGHTS:
+    if site.single:
         return None if count / site.units > asked else (
             "keeps its best, so that something is left" if recipe.most >= 1 else f"loses at most {recipe.most:.0%}")
     step = step_of(site, recipe.multiple)

@@ -1,28 +1,17 @@
 """All sites of one component, and what they cost. A pure function of the architecture: works on the meta device."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from math import prod
 
 from torch import nn
 
 from pruning.errors import Refused
 from pruning.network.inputs import Example
-from pruning.units import channel, head, neuron, stream, weight
+from pruning.units import UNITS
 from pruning.units.costs import Costs, trace
-from pruning.units.site import WEIGHTS, Found, Site, by_itself, standings
-
-Finder = Callable[[nn.Module], Iterator[Site]]
-FINDERS: dict[str, Finder] = {
-    "weight": weight.sites, "nm": lambda net: weight.sites(net, "nm"), "head": head.sites, "neuron": neuron.sites,
-    "channel": lambda net: chain(channel.sites(net), stream.sites(net)),
-}
-WIDTH: tuple[Finder, ...] = (head.sites, neuron.sites, channel.sites)  # of the inner dimensions
-LOOKED: dict[str, Callable[[nn.Module], Found]] = {
-    "head": head.looked, "neuron": neuron.looked, "channel": channel.looked}
-NOUNS = {"weight": "weights", "nm": "weights", "head": "attention heads", "neuron": "feed-forward neurons",
-         "channel": "channels", "width": "heads, neurons or channels"}
+from pruning.units.site import Site, by_itself, standings
+from pruning.units.unit import kinds, single
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ class Catalog:
         """
         if of == "units":
             return 1
-        if site.kind in WEIGHTS:
+        if site.single:
             return 1 if of == "params" else self.costs.uses.get(site.tensor, 0)
         owned = {m: prod(self.costs.shapes[m.tensor]) // self.costs.shapes[m.tensor][m.axis] * m.size
                  for m in site.members}
@@ -65,35 +54,27 @@ def why_not(net: nn.Module, units: str, component: str) -> str | None:
     """Why a component has no units of a kind, in a sentence; None when it has."""
     if any(True for _ in find(net, units)):
         return None
-    stays = left_out(net, units)
-    reason = f"it has no {NOUNS[units]} that Prunescope knows"
-    if units == "channel":
-        reason = stream.why_not(net) or reason
-    elif stays:
-        reason = "; ".join(stays)
-    return f"{component} cannot lose {NOUNS[units]}: {reason}."
+    kind = UNITS[units]()
+    reason = kind.why_not(net) or "; ".join(left_out(net, units)) or f"it has no {kind.named} that Prunescope knows"
+    return f"{component} cannot lose {kind.named}: {reason}."
 
 
 def left_out(net: nn.Module, units: str) -> dict[str, list[str]]:
     """Reasons why layers keep all units of a kind, and the layers that do."""
     counts, out = standings(net), dict[str, list[str]]()
-    for kind in LOOKED if units == "width" else (units,):
-        for name, found in LOOKED[kind](net) if kind in LOOKED else ():
-            if not isinstance(found, str):
-                found = "" if by_itself(found, counts) else "it shares a tensor with other layers"
-            if found:
-                out.setdefault(found, []).append(name)
+    for name, found in () if single(units) else UNITS[units]().looked(net):
+        if not isinstance(found, str):
+            found = "" if by_itself(found, counts) else "it shares a tensor with other layers"
+        if found:
+            out.setdefault(found, []).append(name)
     return out
 
 
 def find(net: nn.Module, units: str) -> Iterator[Site]:
-    """The sites of a kind, grouped by kind when there are several."""
-    if units != "width" and units not in FINDERS:
-        raise Refused(f"Units {units!r} are not part of this version.",
-                      f"There are {', '.join([*FINDERS, 'width'])}.")
-    counts = {} if units in WEIGHTS else standings(net)
-    for finder in WIDTH if units == "width" else (FINDERS[units],):
-        yield from (site for site in finder(net) if by_itself(site, counts))
+    """The sites of a kind of unit."""
+    if units not in UNITS:
+        raise Refused(f"Units {units!r} are not part of this version.", f"There are {', '.join(kinds())}.")
+    return UNITS[units]().sites(net)
 
 
 def catalog(net: nn.Module, units: str, example: Example, component: str = "This model") -> Catalog:

@@ -3,17 +3,14 @@
 The channels in front of a GroupNorm go in equal numbers from each of its groups; otherwise the groups would change.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 
+from pruning.units import UNITS, stream
 from pruning.units.site import Found, Member, Site, named
-
-
-def sites(net: nn.Module) -> Iterator[Site]:
-    """ResNet blocks of U-Nets and autoencoders."""
-    return (found for _, found in looked(net) if isinstance(found, Site))
+from pruning.units.unit import Unit
 
 
 def looked(net: nn.Module) -> Found:
@@ -40,3 +37,26 @@ def _site(name: str, block: Any) -> Site | str:
             members += [Member(f"{name}.time_emb_proj.weight", 0, offset=offset),
                         Member(f"{name}.time_emb_proj.bias", 0, offset=offset)]
     return Site(f"{name}#channels", "channel", width, tuple(members), quota=block.norm2.num_groups)
+
+
+@UNITS.add("channel")
+@dataclass(frozen=True)
+class Channel(Unit):
+    """Channels: hidden ones of ResNet blocks, and those of the residual streams between blocks."""
+
+    decisions: ClassVar = ("keep",)
+    order: ClassVar = 4
+    plural: ClassVar = "channels"
+    named: ClassVar = "channels"
+    label: ClassVar = "Channels"
+    explained: ClassVar = ("Channels are cut out of every layer that writes or reads them: hidden ones, and those of "
+                           "the residual streams between blocks. The network really gets smaller.")
+
+    def looked(self, net: nn.Module) -> Found:
+        """Every ResNet block, then every residual stream."""
+        yield from looked(net)
+        yield from ((site.module, site) for site in stream.sites(net))
+
+    def why_not(self, net: nn.Module) -> str | None:
+        """Why the channels of its residual streams are not known."""
+        return stream.why_not(net)

@@ -6,11 +6,14 @@ shares.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 
+from pruning.units import UNITS
 from pruning.units.site import Found, Member, Site, named
+from pruning.units.unit import Unit
 
 JOINT = (("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj"), ("to_out.0", "to_add_out"), "heads")
 # class: (its projections, its outputs, those that it has; the attribute that counts heads)
@@ -32,10 +35,6 @@ PROCESSORS = frozenset((
     "SanaLinearAttnProcessor2_0", "PAGCFGSanaLinearAttnProcessor2_0", "PAGIdentitySanaLinearAttnProcessor2_0",
     "StableAudioAttnProcessor2_0"))
 
-
-def sites(net: nn.Module) -> Iterator[Site]:
-    """Attention layers with at least two heads, all of one size."""
-    return (found for _, found in looked(net) if isinstance(found, Site))
 
 
 def looked(net: nn.Module) -> Found:
@@ -113,3 +112,20 @@ def _members(read: dict[str, Any], written: dict[str, Any], size: int) -> Iterat
         yield Member(f"{name}.weight", 0, size)
         if layer.bias is not None:
             yield Member(f"{name}.bias", 0, size)
+
+
+@UNITS.add("head")
+@dataclass(frozen=True)
+class Head(Unit):
+    """Attention heads."""
+
+    decisions: ClassVar = ("keep",)
+    order: ClassVar = 2
+    plural: ClassVar = "heads"
+    named: ClassVar = "attention heads"
+    label: ClassVar = "Heads"
+    explained: ClassVar = "Attention heads are cut out. The network really gets smaller."
+
+    def looked(self, net: nn.Module) -> Found:
+        """Every attention layer."""
+        return looked(net)

@@ -4,19 +4,18 @@ A single block of FLUX has its feed-forward layer beside its attention, and one 
 """
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 
+from pruning.units import UNITS
 from pruning.units.site import Found, Member, Site, named
+from pruning.units.unit import Unit
 
 GATED = ("GEGLU", "SwiGLU", "ReGLU")
 PLAIN = ("GELU", "ApproximateGELU", "LinearActivation")
 
-
-def sites(net: nn.Module) -> Iterator[Site]:
-    """Feed-forward layers of diffusers and of CLIP."""
-    return (found for _, found in looked(net) if isinstance(found, Site))
 
 
 def looked(net: nn.Module) -> Found:
@@ -66,3 +65,20 @@ def _written(name: str, layer: nn.Linear) -> Iterator[Member]:
 
 
 KINDS = {"FeedForward": _feed_forward, "FluxSingleTransformerBlock": _single_block, "CLIPMLP": _clip}
+
+
+@UNITS.add("neuron")
+@dataclass(frozen=True)
+class Neuron(Unit):
+    """Neurons of feed-forward layers."""
+
+    decisions: ClassVar = ("keep",)
+    order: ClassVar = 3
+    plural: ClassVar = "neurons"
+    named: ClassVar = "feed-forward neurons"
+    label: ClassVar = "Neurons"
+    explained: ClassVar = "Neurons of feed-forward layers are cut out. The network really gets smaller."
+
+    def looked(self, net: nn.Module) -> Found:
+        """Every feed-forward layer."""
+        return looked(net)

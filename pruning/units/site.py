@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-WEIGHTS = ("weight", "nm")
 PIECE = 1 << 18  # weights that are looked at together: 1 MB of float32, which stays in the cache
 
 
@@ -66,6 +65,11 @@ class Site:
         return noun(self.kind)
 
     @property
+    def single(self) -> bool:
+        """Whether its units are single weights."""
+        return self.inputs > 0
+
+    @property
     def tensor(self) -> str:
         """The one tensor of a weight site."""
         return self.members[0].tensor
@@ -106,6 +110,17 @@ class Site:
             total += per_unit.sum(1)
             owned += per_unit.shape[1]
         return total / owned
+
+    def scored(self, net: nn.Module, effect: Callable[[Tensor], Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """What an effect of single weights comes to for its units: (the first output channel, scores of a piece).
+
+        Of larger units it is one piece, (units,): the mean of the effect over what each owns.
+        """
+        if self.single:
+            for start, piece in self.pieces(net.get_parameter(self.tensor).detach()):
+                yield start, effect(piece)
+        else:
+            yield 0, self.mean(lambda name: effect(net.get_parameter(name).detach()))
 
 
 Found = Iterator[tuple[str, Site | str]]  # a layer's name, and its site or why it has none

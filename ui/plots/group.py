@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from pruning.units.unit import plural
 from ui.plots.importance import block
-from ui.plots.layers import NOUNS, short
+from ui.plots.layers import short
 from ui.plots.markup import counted, percent, tag, text
 
 IDEAS = {
@@ -87,7 +88,7 @@ def group(of: Group) -> str:
 
 def summary(of: Group) -> str:
     """How many tensors and layers share the units, and what they do with them."""
-    lit, units = of.lit, NOUNS[of.kind]
+    lit, units = of.lit, plural(of.kind)
     each = {word: sum(any(s.does == does for s in cell.slices) for cell in lit)
             for does, word in (("writes", "written by"), ("reads", "read by"), ("normalises", "normalised by"))}
     parts = [f"{word} {count}" for word, count in each.items() if count]
@@ -100,7 +101,7 @@ def summary(of: Group) -> str:
 def cost(of: Group) -> str:
     """What one unit costs."""
     macs = f" and {counted(of.macs)} MACs of one pass" if of.macs is not None else ""
-    return f"One {NOUNS[of.kind].removesuffix('s')} is {counted(of.params)} parameters{macs}, with all else whole."
+    return f"One {plural(of.kind).removesuffix('s')} is {counted(of.params)} parameters{macs}, with all else whole."
 
 
 def legend(of: Group) -> str:
@@ -175,7 +176,7 @@ def table(of: Group) -> str:
                             tag("td", text(does), tag("span", text(f" ({', '.join(cell.tensors)})"), class_="of")),
                             tag("td", text(ranges(slices))),
                             tag("td", f"{of.going(slices):,}")))
-    share = f"{percent(of.gone / of.units)} of each range goes, the same {NOUNS[of.kind]} everywhere"
+    share = f"{percent(of.gone / of.units)} of each range goes, the same {plural(of.kind)} everywhere"
     caption = f"The layers of this group; {share if of.gone else 'nothing of it goes'}"
     return tag("div", tag("table", tag("caption", text(caption)), tag("thead", head), tag("tbody", *body)),
                class_="rows", tabindex=0, role="region", aria_label="The layers of this group")

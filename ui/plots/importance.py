@@ -10,7 +10,8 @@ from math import log10
 
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from ui.plots.layers import NOUNS, short
+from pruning.units.unit import plural
+from ui.plots.layers import short
 from ui.plots.markup import counted, percent, tag, text, three
 from ui.values import Layer
 
@@ -53,7 +54,7 @@ def gradient(shades: Sequence[str], units: int) -> str:
 
 def row(layer: Layer, place: int, first: int, low: float, high: float, cut: bool, picked: bool) -> str:
     """One layer as a button; ``first`` is the place of its block's first layer."""
-    share, noun = layer.gone / layer.units if layer.units else 0.0, NOUNS.get(layer.kind, "units")
+    share, noun = layer.gone / layer.units if layer.units else 0.0, plural(layer.kind)
     left = bool(layer.reason) and not layer.gone
     middle = layer.quantiles[len(layer.quantiles) // 2]
     words = (f"; {layer.units:,} {noun}, scores {three(layer.quantiles[0])} to {three(layer.quantiles[-1])}, middle "

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
+from pruning.units.unit import plural
 from ui.plots.markup import counted, percent, tag, text
 from ui.values import Layer
-
-NOUNS = {"weight": "weights", "nm": "weights", "head": "heads", "neuron": "neurons", "channel": "channels",
-         "stream": "channels", "width": "units"}
 
 
 def short(name: str) -> str:
@@ -31,7 +29,7 @@ def layers(rows: Sequence[Layer], picked: str = "") -> str:
             "button", tag("span", text(short(row.name)), class_="name"),
             tag("span", " removed ", class_="unseen"),
             tag("span", percent(share), class_="figure"), tag("span", tag("span", ""), class_="track gone"),
-            tag("span", text(f"{counted(row.units)} {NOUNS.get(row.kind, 'units')}"
+            tag("span", text(f"{counted(row.units)} {plural(row.kind)}"
                              + (f" · {row.reason}" if row.reason else "")), class_="sub"),
             type="button", data_site=row.name, style=f"--gone:{share:.2%}",
             aria_pressed=str(row.name == picked).lower(), class_=f"layer{left}"))

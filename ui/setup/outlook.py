@@ -11,7 +11,7 @@ from pruning.errors import Refused
 from pruning.planning.preview import RATIOS, Table, Totals
 from pruning.scores.scores import Curve
 from pruning.types import Recipe
-from pruning.units.site import WEIGHTS
+from pruning.units.unit import single
 from ui import device
 from ui.plots import cards, layers
 from ui.plots import curve as curves
@@ -99,7 +99,7 @@ def figures(found: Seen, sent: Recipe | None, picked: str) -> list[Any]:
 def offered(request: Mapping[str, Any], reasons: Mapping[str, str | None] | None) -> list[Any]:
     """The controls that a request shows, and what of them is greyed out."""
     units, blind = request["units"], reasons or {}
-    width, nm = units not in WEIGHTS, units == "nm"
+    width, nm = not single(units), units == "nm"
     kinds: list[Any] = [gr.skip()] * 3 if reasons is None else [
         gr.HTML(options=setup.family_options(blind)), gr.HTML(options=setup.inner_options(blind), visible=width),
         gr.HTML(options=setup.method_options(units, blind))]

@@ -14,7 +14,8 @@ from pruning.models.sources import BUNDLED
 from pruning.planning.request import ALONE, sees, usual
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
 from pruning.types import Recipe
-from pruning.units.site import WEIGHTS
+from pruning.units import UNITS
+from pruning.units.unit import FAMILIES, kinds, single
 from ui import device
 from ui.js import script
 from ui.links import PATTERNS
@@ -24,22 +25,13 @@ from ui.widgets import controls
 from ui.widgets.choice import choice, option
 from ui.widgets.events import NEWEST, VIEW, After
 
-FAMILIES = (("weight", "Weights"), ("nm", "N:M"), ("width", "Width"))
-INNER = (("width", "Inside layers"), ("head", "Heads"), ("neuron", "Neurons"), ("channel", "Channels"))
+INNER = {kind: UNITS[kind].label for kind in sorted(kinds(), key="width".__ne__) if UNITS[kind].family == "width"}
 PATTERN_OPTIONS = [option(pattern, pattern) for pattern in PATTERNS]
 OF_OPTIONS = [option("units", "Units"), option("params", "Params"), option("macs", "MACs")]
 ROUNDING_LABELS = {"nearest": "Nearest", "paper": "Diff-Pruning", "newer": "Torch-Pruning"}
 ROUNDING_OPTIONS = [option(name, ROUNDING_LABELS[name], words) for name, (words, _) in ROUNDINGS.items()]
 MULTIPLE_OPTIONS = [option(str(n), "Any" if n == 1 else str(n)) for n in MULTIPLES]
-EXPLAINED = {
-    "weight": "Removed weights become zero. The file and the clock stay as they are unless a kernel skips zeros.",
-    "nm": "Of each M neighbours along the input channels, N stay. Sparse tensor cores read 2:4.",
-    "width": "Heads, neurons and hidden channels are cut out of all that they touch. The network really gets smaller.",
-    "head": "Attention heads are cut out. The network really gets smaller.",
-    "neuron": "Neurons of feed-forward layers are cut out. The network really gets smaller.",
-    "channel": "Channels are cut out of every layer that writes or reads them: hidden ones, and those of the residual "
-               "streams between blocks. The network really gets smaller.",
-}
+EXPLAINED = {kind: UNITS[kind].explained for kind in kinds()}
 
 
 @dataclass
@@ -102,8 +94,8 @@ class Setup:
          rounding, multiple, own, *rest) = values
         looks, rest = rest[: len(self.shown)], rest[len(self.shown) :]
         for what, value, works in (("Family", family, FAMILIES), ("Units", inner, INNER)):
-            if value not in dict(works):
-                raise Refused(f"{what} cannot be {shortened(value)}.", f"Choose one of {', '.join(dict(works))}.")
+            if value not in works:
+                raise Refused(f"{what} cannot be {shortened(value)}.", f"Choose one of {', '.join(works)}.")
         if str(multiple) not in map(str, MULTIPLES):
             raise Refused(f"Widths cannot be multiples of {shortened(multiple)}.",
                           f"Choose one of {', '.join(map(str, MULTIPLES))}.")
@@ -111,11 +103,11 @@ class Setup:
         options = {name: value for (owner, name), value in zip(self.options, rest, strict=True) if owner == method}
         request = {"method": method, "component": component, "units": units, "protect": globs(protect),
                    "only": globs(only), "seed": int(seed or 0) if seeded(method) else 0,
-                   "update": bool(update) and units in WEIGHTS,
+                   "update": bool(update) and single(units),
                    "calibration": calibration(dict(zip(self.shown, looks, strict=True))), **options}
         if units == "nm":
             return source, request | {"pattern": pattern}
-        if units not in WEIGHTS:
+        if not single(units):
             request |= {"multiple": int(multiple),
                         "rounding": rounding if of == "units" and spread in ALONE else "nearest"}
         return source, request | {"ratio": None if ratio is None else ratio / 100, "of": of, "overrides": dict(own),
@@ -153,7 +145,7 @@ class Setup:
 
 def restored(asked: Setup, recipe: Recipe) -> list[Any]:
     """Values for ``Setup.inputs`` that ask for a recipe again; what it says nothing of stays as it is."""
-    width = recipe.units not in WEIGHTS
+    width = not single(recipe.units)
     options, looks = dict(recipe.options), recipe.calibration or LOOKS
     shown = {"source": "" if looks.source == LOOKS.source else looks.source, "samples": looks.samples,
              "prompts": "\n".join(looks.prompts), "timesteps": ", ".join(map(str, looks.timesteps)),
@@ -210,12 +202,12 @@ def method_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str
 
 def family_options(reasons: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """The families, each greyed out with its reason where the component has none of its units."""
-    return [option(value, label, "", reasons.get(value)) for value, label in FAMILIES]
+    return [option(value, label, "", reasons.get(value)) for value, label in FAMILIES.items()]
 
 
 def inner_options(reasons: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """Which inner units go, each greyed out with its reason."""
-    return [option(value, label, "", reasons.get(value)) for value, label in INNER]
+    return [option(value, label, "", reasons.get(value)) for value, label in INNER.items()]
 
 
 def build() -> Setup:

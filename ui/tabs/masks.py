@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from pruning.errors import Refused
+from pruning.units.unit import plural
 from ui import device
 from ui.door import heard
 from ui.js import script
@@ -69,7 +70,7 @@ def shown(view: MaskView) -> str:
     """The picked layer as markup."""
     gone = view.units - view.kept
     head = tag("h2", text(layer_plots.short(view.title))) + tag(
-        "p", text(f"{gone:,} of {view.units:,} {layer_plots.NOUNS[view.kind]} go ({percent(gone / view.units)})."),
+        "p", text(f"{gone:,} of {view.units:,} {plural(view.kind)} go ({percent(gone / view.units)})."),
         class_="hint")
     key = tag("div", tag("span", "kept"), tag("span", "removed", class_="gone"), class_="key")
     if view.picture is None or view.near is None:

@@ -7,10 +7,10 @@ from pruning.network.subject import DENOISERS, LABELS
 from pruning.recovery import Recovery
 from pruning.reports.verdict import headline, sentence
 from pruning.types import Recipe, Shot
+from pruning.units.unit import plural
 from ui.plots import cards as card_plots
 from ui.plots import pair as pair_plots
 from ui.plots import speed as speed_plots
-from ui.plots.layers import NOUNS
 from ui.plots.markup import tag, text
 from ui.state import History, Pair
 from ui.views.drawing import Frame
@@ -84,7 +84,7 @@ def strip(history: History) -> str:
 
 def brief(recipe: Recipe, recovery: Recovery | None = None) -> str:
     """A recipe in a few words, and whether what stays was trained."""
-    what = recipe.pattern or f"{NOUNS.get(recipe.units, recipe.units)} −{recipe.ratio * 100:.0f} %"
+    what = recipe.pattern or f"{plural(recipe.units)} −{recipe.ratio * 100:.0f} %"
     trained = f", fine-tuned {recovery.steps} steps" if recovery else ""
     where = "" if recipe.component in DENOISERS else f", {LABELS.get(recipe.component, '').removeprefix('The ')}"
     return f"{recipe.method}, {what}{', adjusted' if recipe.update else ''}{trained}{where}"

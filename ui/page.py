@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,7 +9,9 @@ import gradio as gr
 from pruning.models.sources import BUNDLED
 from ui.door import Door
 from ui.js import script
-from ui.setup import looking, model, outlook, request, row
+from ui.setup import model, request, row
+from ui.setup.looking import Looking
+from ui.setup.outlook import Outlook
 from ui.setup.shell import Shell
 from ui.tabs import compare, importance, masks, recover, report, speed
 from ui.widgets import places
@@ -36,15 +37,19 @@ class Page:
     speed: speed.Speed
     report: report.Report
 
+    @property
+    def outlook(self) -> Outlook:
+        """Where the page shows what the setup asks for."""
+        return Outlook(self.shell.asked, self.shell.picked, self.masks.layers, self.importance.rows,
+                       self.shell.places.stale, self.importance.curve, self.importance.heard)
+
     def after(self) -> After:
         """What follows an event, whichever tab it is in."""
         shell, asked, mask = self.shell, self.shell.asked, self.masks
-        marked = outlook.outputs(asked, mask.layers, self.importance.rows, shell.places.stale,
-                                 [self.importance.curve, self.importance.heard])
         return After(
             opened=Step(model.opened, [asked.source, asked.component],
                         [shell.top, asked.component, asked.load_problem, *shell.row.telling]),
-            outlook=Step(partial(outlook.refreshed, asked), outlook.inputs(asked, shell.picked), marked),
+            outlook=self.outlook.step,
             look=Step(mask.looked, [shell.picked, mask.place, *asked.inputs], [mask.detail, mask.histogram]),
             help=Step(row.help_with, [shell.row.prompt, asked.source, shell.row.prompted], [shell.row.unknown]),
             address=Step(shell.query, [shell.tab, shell.picked, *shell.inputs], [shell.line]),
@@ -54,7 +59,7 @@ class Page:
         """Every event of the page. What one tab begins, buttons of others stop."""
         after, asked = self.after(), self.shell.asked
         self.shell.wire(self.demo, after)
-        taken = looking.wire(asked, after)
+        taken = Looking(asked).wire(after)
         tried = self.importance.wire(after, self.masks.place)
         self.masks.wire(after)
         drawn = self.compare.wire(after, self.recover.use)

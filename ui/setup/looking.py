@@ -1,7 +1,7 @@
 """Looking at data takes a while: the page says how far it is, and it can be stopped."""
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -15,35 +15,40 @@ from ui.widgets.events import TOGETHER, VIEW, After
 from ui.widgets.progress import paced
 
 
-def wire(asked: Setup, after: After) -> Any:
-    """Scores that the setup needs are taken. Returns the event, which Stop ends."""
-    running = gr.on([asked.wanted.change, asked.again.click], partial(looking, asked), [asked.wanted, *asked.inputs],
-                    places(asked), api_visibility="private", **TOGETHER)
-    after.asked(ended(running, asked), VIEW)
-    return running
+@dataclass
+class Looking:
+    """The setup's line that says so, with its two buttons: one stops, one begins again."""
 
+    asked: Setup
 
-def places(asked: Setup) -> list[Any]:
-    """Where that is said, the button that stops it and the one that begins it again."""
-    return [asked.looking, asked.halt, asked.again]
+    @property
+    def places(self) -> list[Any]:
+        """The line, Stop and Look again."""
+        return [self.asked.looking, self.asked.halt, self.asked.again]
 
+    def wire(self, after: After) -> Any:
+        """Scores that the setup needs are taken. Returns the event, which Stop ends."""
+        asked = self.asked
+        running = gr.on([asked.wanted.change, asked.again.click], self.looking, [asked.wanted, *asked.inputs],
+                        self.places, api_visibility="private", **TOGETHER)
+        after.asked(self.ended(running), VIEW)
+        return running
 
-def ended(running: Any, asked: Setup) -> Any:
-    """What follows every look at data."""
-    return running.then(looked_at, [asked.looking], places(asked), **VIEW)
+    def ended(self, running: Any) -> Any:
+        """What follows every look at data."""
+        return running.then(looked_at, [self.asked.looking], self.places, **VIEW)
 
-
-def looking(asked: Setup, wanted: Recipe | None, *read: Any) -> Iterator[list[Any]]:
-    """Take the scores that the setup asks for."""
-    on, off = gr.Button(visible=True), gr.Button(visible=False)
-    try:
-        if wanted is not None:
-            for note in paced(device.looking(asked.recipe(read))):
-                yield [note, on, off]
-    except Refused as error:
-        yield [alert(error), off, on]
-        return
-    yield ["", off, off]
+    def looking(self, wanted: Recipe | None, *read: Any) -> Iterator[list[Any]]:
+        """Take the scores that the setup asks for."""
+        on, off = gr.Button(visible=True), gr.Button(visible=False)
+        try:
+            if wanted is not None:
+                for note in paced(device.looking(self.asked.recipe(read))):
+                    yield [note, on, off]
+        except Refused as error:
+            yield [alert(error), off, on]
+            return
+        yield ["", off, off]
 
 
 def looked_at(note: str) -> list[Any]:

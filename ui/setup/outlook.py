@@ -1,7 +1,7 @@
 """What the setup asks for would do: the achieved line, the layers, what is greyed out. All of it without a pass."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ui.plots import importance as importance_plots
 from ui.plots.markup import tag, text
 from ui.setup import request as setup
 from ui.widgets.alert import alert
+from ui.widgets.events import Step
 
 REMEMBERED = 50  # requests that Undo goes back through
 
@@ -51,30 +52,38 @@ def seen(source: str, request: Mapping[str, Any]) -> Seen:
     return found
 
 
-def inputs(asked: setup.Setup, picked: gr.State) -> list[Any]:
-    """What ``refreshed`` takes."""
-    return [asked.trail, asked.sent, picked, *asked.inputs]
+@dataclass
+class Outlook:
+    """The components that show what the setup asks for would do, whatever tab they stand in."""
 
+    asked: setup.Setup
+    picked: gr.State
+    layers: gr.HTML
+    rows: gr.HTML
+    stale: gr.HTML
+    curve: gr.Plot
+    heard: gr.HTML
 
-def outputs(asked: setup.Setup, layers: gr.HTML, rows: gr.HTML, stale: gr.HTML, heard: Sequence[Any]) -> list[Any]:
-    """What ``refreshed`` fills in: the setup itself, both lists of layers, the mark on an earlier pair, the curve."""
-    return [asked.achieved, asked.problem, layers, rows, stale, asked.family, asked.inner, asked.method,
+    @property
+    def step(self) -> Step:
+        """What follows a change in the setup."""
+        asked = self.asked
+        return Step(self.refreshed, [asked.trail, asked.sent, self.picked, *asked.inputs], [
+            asked.achieved, asked.problem, self.layers, self.rows, self.stale, asked.family, asked.inner, asked.method,
             asked.explained, asked.pattern, asked.share, asked.spread, asked.seed, asked.looks, asked.update,
-            asked.widths, *heard, *asked.groups.values(), asked.trail, asked.sent, asked.undo, asked.wanted,
-            asked.again]
+            asked.widths, self.curve, self.heard, *asked.groups.values(), asked.trail, asked.sent, asked.undo,
+            asked.wanted, asked.again])
 
-
-def refreshed(asked: setup.Setup, trail: tuple[Recipe | None, ...], sent: Recipe | None, picked: str,
-              *read: Any) -> list[Any]:
-    """What a change in the setup shows."""
-    source, request = asked.asked(read)
-    found = seen(source, request)
-    last = found.recipe if found.outlook else None
-    trail = trail if trail[-1:] == (last,) else (*trail, last)[-REMEMBERED:]
-    return [*figures(found, sent, picked), *offered(request, found.reasons), *listened(found.curve),
-            *(gr.Group(visible=owner == request["method"]) for owner in asked.groups),
-            trail, apart(last), gr.Button(interactive=len(trail) > 1), found.wanted,
-            gr.skip() if found.wanted else gr.Button(visible=False)]
+    def refreshed(self, trail: tuple[Recipe | None, ...], sent: Recipe | None, picked: str, *read: Any) -> list[Any]:
+        """What a change in the setup shows."""
+        source, request = self.asked.asked(read)
+        found = seen(source, request)
+        last = found.recipe if found.outlook else None
+        trail = trail if trail[-1:] == (last,) else (*trail, last)[-REMEMBERED:]
+        return [*figures(found, sent, picked), *offered(request, found.reasons), *listened(found.curve),
+                *(gr.Group(visible=owner == request["method"]) for owner in self.asked.groups),
+                trail, apart(last), gr.Button(interactive=len(trail) > 1), found.wanted,
+                gr.skip() if found.wanted else gr.Button(visible=False)]
 
 
 def apart(recipe: Recipe | None) -> Recipe | None:

@@ -17,7 +17,7 @@ from ui.door import heard
 from ui.js import script
 from ui.plots import agreement
 from ui.plots import importance as plots
-from ui.setup import looking
+from ui.setup.looking import Looking
 from ui.setup.request import method_options
 from ui.setup.shell import Shell
 from ui.widgets.alert import alert
@@ -47,15 +47,15 @@ class Importance:
 
         A layer that is picked here opens in Masks, its picture in the middle: ``place`` is where that is looked at.
         """
-        asked, shell = self.shell.asked, self.shell
+        asked, shell, looking = self.shell.asked, self.shell, Looking(self.shell.asked)
         for button in (self.suggest, self.agree):
             button.click(None, None, [asked.halt, asked.looking], js=script("looking"), **VIEW)
         suggesting = self.suggest.click(self.suggesting, asked.inputs, [
             asked.looking, asked.halt, asked.spread, self.trouble], api_name="suggest", **TOGETHER)
-        after.asked(looking.ended(suggesting, asked), VIEW)
+        after.asked(looking.ended(suggesting), VIEW)
         agreeing = self.agree.click(self.agreeing, [self.rival, *asked.inputs],
                                     [asked.looking, asked.halt, self.agreement], api_name="agreement", **TOGETHER)
-        looking.ended(agreeing, asked).then(*after.outlook, **VIEW)
+        looking.ended(agreeing).then(*after.outlook, **VIEW)
         after.asked(self.rows.override(overridden, [asked.own], [asked.own], **VIEW))
         after.asked(self.rows.select(opened_site, None, [shell.picked, place, shell.tabs, shell.tab], **VIEW))
         return [suggesting, agreeing]

@@ -19,7 +19,7 @@ if sys.orig_argv[1:3] == ["-m", "pruning"] and signal.getsignal(signal.SIGINT) i
 
 import torch
 
-from pruning import criteria, decisions, recovery, systems, units
+from pruning import criteria, decisions, recovery, spreads, systems, units
 from pruning.criteria import METHODS
 from pruning.decisions import DECISIONS, applying
 from pruning.decisions.kind import carried
@@ -34,6 +34,7 @@ from pruning.registry import knobs
 from pruning.reports import accounting
 from pruning.reports.report import LayerReport, Report
 from pruning.scores.scores import Scores
+from pruning.spreads import SPREADS
 from pruning.timing import clock
 from pruning.timing.clock import Measured
 from pruning.types import DEFAULT_PROTECT, Calibration, Plan, Recipe, Shot
@@ -43,6 +44,7 @@ from pruning.values import instance, told
 UNITS.fill(units.__name__)
 DECISIONS.fill(decisions.__name__)
 UNITS.require(carried)
+SPREADS.fill(spreads.__name__)
 METHODS.fill(criteria.__name__)
 METHODS.fill(systems.__name__)
 DEFAULT = DEFAULT_PROTECT

@@ -16,7 +16,7 @@ from pruning.planning import request, resolve
 from pruning.planning.overlap import Overlap, overlapping, removed
 from pruning.progress import drained
 from pruning.scores.scores import collecting
-from pruning.spreads.spread import decide
+from pruning.spreads.deciding import decide
 from pruning.types import Calibration, Recipe
 from pruning.units.catalog import catalog
 from pruning.units.site import indices

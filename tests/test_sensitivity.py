@@ -177,7 +177,7 @@ def test_one_step_of_two(tiny):
     errors = measured(unet(attention_head_dim=2), request(unet(attention_head_dim=2), units="width",
                                                           only=(f"{ATTENTION}*",)))
     assert [share for share, _ in errors[f"{ATTENTION}.attn1#heads"]] == [0.5]
-    rises = sensitivity.Missed(errors).rises()
+    rises = sensitivity.Sensitivity(errors).rises()
     assert len(errors[f"{ATTENTION}.ff#neurons"]) == 2
     assert rises[f"{ATTENTION}.attn1#heads"].exponent == rises[f"{ATTENTION}.ff#neurons"].exponent
 
@@ -199,7 +199,7 @@ def test_layers_that_may_give_nothing_do_not(tiny):
                                                   ((2, 1), 1.5), ((1, 1e6), 6)])
 def test_the_exponent_goes_through_both_trials_within_bounds(errors, exponent):
     trials = [(0.25, errors[0] * 1e-3), (0.5, errors[1] * 1e-3)]
-    rise = sensitivity.Missed({"a": trials}).rises()["a"]
+    rise = sensitivity.Sensitivity({"a": trials}).rises()["a"]
     assert rise.exponent == pytest.approx(exponent, rel=1e-5)
     assert rise.size * 0.5**rise.exponent == pytest.approx(errors[1] * 1e-3)  # the larger share is always met
 
@@ -208,14 +208,14 @@ def test_rises_of_layers_with_one_trial_or_none_or_no_error():
     """One trial: the median of the others' exponents; no error: as small as can be told from rounding."""
     errors = {"a": [(0.25, 1.0), (0.5, 4.0)], "b": [(0.25, 0.25), (0.5, 2.0)], "c": [(0.25, 1.0), (0.5, 16.0)],
               "two": [(0.5, 1.0)], "one": [], "idle": [(0.25, 0.0), (0.5, 0.0)]}
-    rises = sensitivity.Missed(errors).rises()
+    rises = sensitivity.Sensitivity(errors).rises()
     assert {name: rise.exponent for name, rise in rises.items()} == {
         "a": 2, "b": 3, "c": 4, "two": 3, "idle": 3}
     assert rises["two"].size == 8
     assert rises["idle"].size == pytest.approx(16e-6 * 8)
-    alone = sensitivity.Missed({"two": [(0.5, 1.0)]}).rises()["two"]
+    alone = sensitivity.Sensitivity({"two": [(0.5, 1.0)]}).rises()["two"]
     assert (alone.exponent, alone.size) == (3, 8)
-    assert sensitivity.Missed({"idle": [(0.5, 0.0)]}).rises()["idle"].size > 0
+    assert sensitivity.Sensitivity({"idle": [(0.5, 0.0)]}).rises()["idle"].size > 0
 
 
 @pytest.mark.parametrize("how", [{"ratio": 0.1}, {"ratio": 0.02, "of": "params"}, {"ratio": 0.12, "most": 0.2}])
@@ -345,7 +345,7 @@ def test_layers_with_a_ratio_of_their_own_keep_it(block):
 @pytest.mark.parametrize("errors", [dict.fromkeys((QUERY, KEY), 0.0), {QUERY: 0.0, KEY: 1.0}])
 def test_layers_without_an_error(block, errors):
     """All alike, or, of two, the one without as far as it goes."""
-    rises = sensitivity.Missed({name: [(0.25, error / 8), (0.5, error)] for name, error in errors.items()}).rises()
+    rises = sensitivity.Sensitivity({name: [(0.25, error / 8), (0.5, error)] for name, error in errors.items()}).rises()
     ratios = sensitivity.suggested(recipe_of("weight", 0.3, only=(QUERY, KEY)), block["weight"], rises)
     assert ratios[QUERY] + ratios[KEY] == pytest.approx(0.6)
     assert ratios[KEY] == pytest.approx(0.3 if errors[KEY] == 0 else 0.6 / 1001)

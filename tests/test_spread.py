@@ -15,9 +15,10 @@ from pruning.decisions.kind import gone
 from pruning.decisions.pattern import kept_pattern, parse_pattern
 from pruning.planning.request import request
 from pruning.scores.sketch import Sketch, keys
-from pruning.spreads.amount import Share, kind_of, share
+from pruning.spreads.amount import Share, share
 from pruning.spreads.bundles import Bundles, bundles_gone
 from pruning.spreads.granularity import Room
+from pruning.spreads.isomorphic import kind_of
 from pruning.spreads.protect import free_sites, left_alone, protected, ratio_of
 from pruning.units.catalog import find
 from pruning.units.site import Member, Site, indices, ranges

@@ -30,7 +30,8 @@ from pruning.planning.preview import Table, Totals
 from pruning.progress import Looked, drained
 from pruning.scores import repeats
 from pruning.scores.scores import Curve, Scores
-from pruning.spreads import protect, sensitivity, spread
+from pruning.spreads import deciding, protect
+from pruning.spreads.spread import spread_of
 from pruning.timing.machine import threads
 from pruning.types import Calibration, Plan, Recipe
 from pruning.units.catalog import why_not
@@ -150,25 +151,20 @@ def recipe(source: str, **asked: Any) -> Recipe:
 
 def known(wanted: Recipe) -> bool:
     """Whether all that a recipe has to look at has been looked at."""
-    return SCORES.look(wanted.scoring) is not None and (
-        wanted.spread != "sensitivity" or MISSED.look(trying(wanted)) is not None)
-
-
-def trying(wanted: Recipe) -> Recipe:
-    """The part of a request that the errors of single layers depend on. The ratio is not in it: others follow."""
-    return replace(wanted, ratio=0.0, of="units", overrides=(), most=1.0, update=False)
+    trying = spread_of(wanted).looks(wanted)
+    return SCORES.look(wanted.scoring) is not None and (trying is None or MISSED.look(trying) is not None)
 
 
 def needed(wanted: Recipe) -> Recipe:
     """The part of a request that it has to look at."""
-    return trying(wanted) if wanted.spread == "sensitivity" else wanted.scoring
+    return spread_of(wanted).looks(wanted) or wanted.scoring
 
 
 def quick(wanted: Recipe) -> bool:
     """Whether scores are there, or can be in no time: those of weights alone, of a small model."""
     if known(wanted):
         return True
-    if wanted.spread == "sensitivity":
+    if spread_of(wanted).sees != "weights":
         return False
     net = subject(pipeline(wanted.model), wanted.component).net
     return wanted.calibration is None and sum(p.numel() for p in net.parameters()) < QUICK
@@ -186,8 +182,9 @@ def looking(wanted: Recipe) -> Generator[Looked, None, None]:
 def _tried(wanted: Recipe) -> Generator[Looked, None, None]:
     """Prune one layer at a time, at shares that do not depend on the ratio: every ratio follows from what is found."""
     looked_at = subject(pipeline(wanted.model), wanted.component, wanted.seed)
-    found = yield from stepwise(sensitivity.measuring(looked_at, trying(wanted), scores(wanted)))
-    MISSED.get_or(trying(wanted), lambda: (found, 400 * len(found.errors)))
+    spread, trying = spread_of(wanted), needed(wanted)
+    found = yield from stepwise(spread.measuring(looked_at, trying, scores(wanted)))
+    MISSED.get_or(trying, lambda: (found, 400 * len(found.errors)))
 
 
 def stepwise(work: Generator[E, None, T]) -> Generator[E, None, T]:
@@ -203,9 +200,9 @@ def stepwise(work: Generator[E, None, T]) -> Generator[E, None, T]:
 
 def settled(wanted: Recipe) -> Recipe:
     """A recipe with the ratios that a spread by sensitivity comes to; any other as it is."""
-    if wanted.spread != "sensitivity":
+    if (trying := spread_of(wanted).looks(wanted)) is None:
         return wanted
-    while (found := MISSED.look(trying(wanted))) is None:
+    while (found := MISSED.look(trying)) is None:
         drained(looking(wanted))
     return found.divided(wanted, scores(wanted))
 
@@ -269,7 +266,7 @@ def outlook(wanted: Recipe) -> Outlook:
     ranks = QUANTILES.get_or(wanted.scoring, lambda: (
         {site.name: preview.quantiles(scored, site) for site in scored.catalog}, 200 * len(scored.catalog.sites)))
     rows = tuple(Layer(site.name, site.kind, site.units, going[site.name],
-                       spread.reason(site, going[site.name], exact), ranks[site.name],
+                       deciding.reason(site, going[site.name], exact), ranks[site.name],
                        tuple(scored.profiles[site.name].tolist()) if site.name in scored.profiles else (),
                        protect.ratio_of(site, wanted)) for site in scored.catalog)
     note = ""

@@ -22,7 +22,7 @@ from pruning.planning.request import pattern_ratio, usual
 from pruning.registry import checked, knobs
 from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import SPREADS
+from pruning.spreads.spread import names
 from pruning.types import Calibration, Recipe, Shot
 from pruning.units.unit import kinds
 
@@ -167,7 +167,7 @@ KEYS: dict[str, tuple[str, Kind]] = {  # key -> where it goes, and its kind; lin
     "method": ("recipe.method", Kind(str, method)),
     "ratio": ("recipe.ratio", SHARE),
     "of": ("recipe.of", one_of(tuple(OF))),
-    "spread": ("recipe.spread", one_of(SPREADS)),
+    "spread": ("recipe.spread", one_of(tuple(names()))),
     "protect": ("recipe.protect", GLOBS),
     "only": ("recipe.only", GLOBS),
     "overrides": ("recipe.overrides", OVERRIDES),

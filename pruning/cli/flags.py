@@ -16,7 +16,7 @@ from pruning.recovery.options import DRAWN, MANY, many
 from pruning.registry import knobs
 from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import SPREADS
+from pruning.spreads.spread import names
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
 from pruning.units import UNITS
 from pruning.units.unit import kinds
@@ -39,7 +39,7 @@ REQUEST = {
     "units": Flag(str, f"what goes: {', '.join(kinds())} (weight)"),
     "pattern": Flag(str, "N:M keeps N of each M neighbours along the inputs, such as 2:4"),
     "of": Flag(str, f"what the ratio is a share of: {', '.join(OF)} (units)"),
-    "spread": Flag(str, f"how the ratio is divided: {', '.join(SPREADS)} (layer)"),
+    "spread": Flag(str, f"how the ratio is divided: {', '.join(names())} (layer)"),
     "protect": Flag(str, f"glob of modules to leave alone, repeatable; none releases all ({' '.join(DEFAULT_PROTECT)})",
                     many=True),
     "only": Flag(str, "glob of the modules that may be pruned, repeatable", many=True),

@@ -33,15 +33,14 @@ class Pattern(Zeros):
         return site.units // m * (m - n)
 
     def fits(self, entry: Any, site: Site) -> bool:
-        """Groups into which the inputs divide, of which some stay and some go."""
+        """Groups into which the inputs divide, of which some stay and some go; of weights by rows, whole rows."""
         n, m = map(int, entry.split(":"))
-        return 0 < n < m and site.inputs % m == 0
+        return 0 < n < m and (site.inputs % m == 0 if site.kind == "nm" else site.inputs == m)
 
     def suits(self, step: PlanStep) -> bool:
-        """The pattern that the recipe asks for; by rows it is as long as each row."""
+        """The pattern that the recipe asks for, where it asks for one."""
         asked = step.recipe.pattern
-        return all(entry == asked for entry in step.decision.sites.values()) or not (
-            asked or step.recipe.spread != "row")
+        return asked is None or all(entry == asked for entry in step.decision.sites.values())
 
     def place(self, site: Site, keep: Tensor, scored: Iterable[SiteScores], entry: Any) -> None:
         """The highest of each group stay."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from pruning.decisions.kind import kind_of
 from pruning.progress import Looked
 from pruning.scores.scores import Scores
-from pruning.spreads.spread import decide
+from pruning.spreads.deciding import decide
 from pruning.types import Decision, Recipe
 from pruning.units.site import Site, indices
 

@@ -14,9 +14,10 @@ from pruning.decisions.kind import gone
 from pruning.errors import Refused
 from pruning.scores.scores import Scores
 from pruning.spreads.amount import shares
+from pruning.spreads.deciding import bundles_of_each, decide, ranking
 from pruning.spreads.granularity import step_of
 from pruning.spreads.protect import protected
-from pruning.spreads.spread import bundles_of_each, decide, ranking
+from pruning.spreads.spread import spread_of
 from pruning.types import Recipe
 from pruning.units.site import Site
 from pruning.units.unit import single
@@ -46,7 +47,7 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
     if not single(recipe.units):
         return out | {name: count * step_of(scores.catalog.sites[name], recipe.multiple)
                       for name, count in bundles_of_each(scores, recipe).items()}
-    if recipe.units == "nm" or recipe.spread == "row":
+    if recipe.units == "nm" or spread_of(recipe).by_row:
         decision = decide(scores, recipe)
         return {site.name: gone(decision, site) for site in scores.catalog}
     for part in shares(scores.catalog, recipe):
@@ -57,7 +58,7 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
 
 def unsure(scores: Scores, recipe: Recipe) -> float:
     """By how much the share of a site can be off at most; 0 where counts are exact."""
-    if recipe.units != "weight" or recipe.spread == "row":
+    if recipe.units != "weight" or spread_of(recipe).by_row:
         return 0.0
     several = (part for part in shares(scores.catalog, recipe) if part.alone is None)
     return max((float(count) / room.site.units for part in several

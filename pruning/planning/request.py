@@ -12,16 +12,16 @@ from pruning.errors import Later, Refused
 from pruning.network.notes import source_of
 from pruning.network.subject import Subject, subject
 from pruning.registry import knobs
+from pruning.spreads import SPREADS
 from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import SPREADS
+from pruning.spreads.spread import names
 from pruning.types import DEFAULT_PROTECT, OVERRIDES, Calibration, Recipe, globs, pairs, share
 from pruning.units import UNITS
 from pruning.units.catalog import find
 from pruning.units.unit import LATER, kinds, single
 from pruning.values import flag, number, real, told, whole
 
-ALONE = ("layer", "sensitivity")  # spreads that ask each layer for a share of its own
 MOST = "It is the largest share that any one layer may lose, above 0 and up to 1."
 
 
@@ -46,7 +46,7 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     elif units == "nm":
         raise Refused("Units of kind 'nm' need a pattern.", 'Give pattern="2:4", "1:4" or "4:8".')
     if rounding is None:
-        rounding = ways["rounding"] if spread in ALONE and of == "units" else "nearest"
+        rounding = ways["rounding"] if SPREADS[spread].alone and of == "units" else "nearest"
     _check_widths(units, of, spread, rounding, multiple)
     most, update = number("most", most, 0, 1, MOST), flag("update", update)
     if most == 0:
@@ -64,7 +64,7 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
     seed = whole("seed", seed)
     if units == "nm" and own:
         raise Refused("N:M removes the same share everywhere, so overrides do not apply.", "Use protect or only.")
-    if units == "nm" and (of != "units" or spread == "sensitivity" or most < 1):
+    if units == "nm" and (of != "units" or SPREADS[spread].sees != "weights" or most < 1):
         raise Refused("N:M removes the same share everywhere.", "Leave of, spread and most as they are.")
     looked_at = subject(pipe, component, seed)
     if units == "channel":
@@ -90,9 +90,9 @@ def _check_kinds(method: str, criterion: Any, units: Any, of: Any, spread: Any) 
         raise Later('of="ms"') if isinstance(of, str) and of == "ms" else Refused(
             f"A ratio cannot be a share of {told(of)}.", f"Choose one of {', '.join(OF)}.")
     if not isinstance(spread, str) or spread not in SPREADS:
-        raise Refused(f"There is no spread {told(spread)}.", f"Choose one of {', '.join(SPREADS)}.")
-    if spread == "row" and units != "weight":
-        raise Refused(f"Rows are of single weights; {units} units have none.", "Choose another spread, such as layer.")
+        raise Refused(f"There is no spread {told(spread)}.", f"Choose one of {', '.join(names())}.")
+    if refusal := SPREADS[spread]().refuses(units):
+        raise refusal
 
 
 def _looks(looked_at: Subject, method: str, criterion: Any, update: bool, spread: str,
@@ -104,7 +104,7 @@ def _looks(looked_at: Subject, method: str, criterion: Any, update: bool, spread
     """
     calibration = Calibration.of(calibration)
     needs = [(method, sees(criterion)), ("Adjusting weights", "inputs" if update else "weights"),
-             ("The spread by sensitivity", "inputs" if spread == "sensitivity" else "weights")]
+             (f"The spread by {spread}", SPREADS[spread].sees)]
     for what, kind in needs:
         if reason := samples.why_not(looked_at, kind):
             raise Refused(f"{what} has to see data. {reason}", "Choose a method that sees weights alone.")
@@ -122,7 +122,7 @@ def _check_widths(units: str, of: str, spread: str, rounding: Any, multiple: Any
     if single(units) and (rounding != "nearest" or multiple > 1):
         raise Refused(f"Rounding is for whole channels, neurons and heads, not for {units} units.",
                       "Leave rounding and multiple as they are, or choose units channel or width.")
-    if rounding != "nearest" and (spread not in ALONE or of != "units"):
+    if rounding != "nearest" and not (SPREADS[spread].alone and of == "units"):
         raise Refused(f"The {rounding} rounding is for a share of each layer's own units.",
                       'Leave of and spread as they are, or choose rounding="nearest".')
 

@@ -14,8 +14,8 @@ from pruning.network.subject import Subject, log, subject
 from pruning.planning.request import sees
 from pruning.progress import Looked
 from pruning.scores.scores import Scores, check_finite, collecting
-from pruning.spreads import sensitivity
-from pruning.spreads.spread import decide
+from pruning.spreads.deciding import decide
+from pruning.spreads.spread import spread_of
 from pruning.types import (
     Calibration,
     Decision,
@@ -60,9 +60,10 @@ def resolving(pipe: Any, recipe: Recipe, scores: Scores) -> Generator[Looked, No
     """
     looked_at = subject(pipe, recipe.component, recipe.seed)
     check(looked_at, recipe, scores)
-    if recipe.spread == "sensitivity":
-        missed = yield from sensitivity.measuring(looked_at, recipe, scores)
-        recipe = missed.divided(recipe, scores)
+    spread = spread_of(recipe)
+    if spread.sees != "weights":
+        found = yield from spread.measuring(looked_at, recipe, scores)
+        recipe = found.divided(recipe, scores)
     decision = decide(scores, recipe)
     if sees(scores.criterion) != "weights" and not shrinks(decision):
         decision = yield from as_bits(scores, decision)

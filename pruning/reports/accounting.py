@@ -18,8 +18,8 @@ from pruning.network.subject import Subject, subject
 from pruning.reports.aftercare import _adjusted, _mended, recovered
 from pruning.reports.report import LayerReport, Report
 from pruning.reports.speed import _part, _sparse, speed
+from pruning.spreads.deciding import reason
 from pruning.spreads.protect import left_alone, protected, ratio_of
-from pruning.spreads.spread import reason
 from pruning.types import Plan, PlanStep, digest
 from pruning.units.catalog import find
 from pruning.units.costs import Costs, on_meta, trace

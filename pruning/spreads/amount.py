@@ -1,15 +1,15 @@
 """How much is to go: the request's amount, divided over sites that are ranked together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 
 from pruning.errors import Refused
 from pruning.spreads.granularity import Room
 from pruning.spreads.protect import free_sites, ratio_of
+from pruning.spreads.spread import spread_of
 from pruning.types import Recipe
 from pruning.units.catalog import Catalog
-from pruning.units.site import Site
 
 OF = {"units": "units", "params": "parameters", "macs": "MACs"}
 
@@ -17,15 +17,6 @@ OF = {"units": "units", "params": "parameters", "macs": "MACs"}
 def share(count: int, ratio: float) -> int:
     """The nearest whole number of units; halves are rounded up, so that it never falls as the ratio rises."""
     return floor(count * ratio + 0.5)
-
-
-def kind_of(site: Site) -> str:
-    """What sort of layer a site is, the same in every block: its last two names that mean something, as attn1.to_q.
-
-    The feed-forward parts of diffusers keep their layers in a list called ``net``, which says nothing.
-    """
-    parts = site.name.replace("#", ".#").split(".")
-    return ".".join([part for part in parts if not part.isdigit() and part != "net"][-2:])
 
 
 @dataclass(frozen=True)
@@ -140,7 +131,7 @@ def shares(catalog: Catalog, recipe: Recipe) -> list[Share]:
         Refused: nothing may go, the layers that may be pruned cannot give so much, or each has another ratio.
     """
     asked = Asked.of(catalog, recipe)
-    groups = list(_ranked_together(asked.rooms, recipe.spread))
+    groups = list(spread_of(recipe).groups(asked.rooms))
     whole = [sum(room.site.units * room.worth for room in group) for group in groups]
     most = [sum(room.amount for room in group) for group in groups]
     if recipe.of != "units":
@@ -150,15 +141,6 @@ def shares(catalog: Catalog, recipe: Recipe) -> list[Share]:
     if (groups and recipe.ratio > recipe.most + 1e-9) or any(share(all_, recipe.ratio) > able for all_, able in exact):
         raise asked.too_much(min([recipe.most, *(able / all_ for all_, able in exact)]))
     return [*asked.fixed, *(Share(group, all_ * recipe.ratio) for group, all_ in zip(groups, whole, strict=True))]
-
-
-def _ranked_together(rooms: Sequence[Room], spread: str) -> Iterable[list[Room]]:
-    if spread == "global":
-        return [list(rooms)] if rooms else []
-    groups: dict[str, list[Room]] = {}
-    for room in rooms:
-        groups.setdefault(kind_of(room.site) if spread == "isomorphic" else room.site.name, []).append(room)
-    return groups.values()
 
 
 def _settled(given: Sequence[Share]) -> list[Share]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil, floor, gcd, lcm
 from typing import Self
 
+from pruning.spreads import SPREADS
 from pruning.types import Recipe
 from pruning.units.catalog import Catalog
 from pruning.units.site import Site
@@ -49,7 +50,8 @@ class Room:
     def of(cls, site: Site, recipe: Recipe, catalog: Catalog) -> Self:
         """The room that a request leaves: never an empty layer, nor more than ``most`` of it."""
         if site.single:
-            step = site.units // site.inputs if recipe.spread == "row" and site.kind == "weight" else site.quota
+            by_row = SPREADS[recipe.spread].by_row and site.kind == "weight"
+            step = site.units // site.inputs if by_row else site.quota
         else:
             step = step_of(site, recipe.multiple)
         steps = site.units // step

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import floor, log
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,12 @@ from pruning.network.subject import Subject
 from pruning.observe.modes import resting
 from pruning.progress import Looked
 from pruning.scores.scores import Scores
+from pruning.spreads import SPREADS
 from pruning.spreads.amount import Asked
+from pruning.spreads.deciding import counted, crossing, decide
 from pruning.spreads.granularity import Room
 from pruning.spreads.protect import free_sites
-from pruning.spreads.spread import counted, crossing, decide
+from pruning.spreads.spread import Spread
 from pruning.types import PlanStep, Recipe
 
 LOOKS, FEW = 4, 2  # calls of the calibration that every layer is judged by; and by which, of a large network
@@ -51,7 +53,7 @@ class Rise:
 
 
 @dataclass(frozen=True)
-class Missed:
+class Sensitivity:
     """What was found: site -> its trials, each with the error of the output when that layer alone is pruned.
 
     A layer that can give nothing has none.
@@ -92,7 +94,7 @@ def steepness(trials: Trials) -> float:
     return min(max(log(large / small) / log(many / few), FLAT), STEEP)
 
 
-def measuring(looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[Looked, None, Missed]:
+def measuring(looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[Looked, None, Sensitivity]:
     """Prune each site alone and compare the outputs, at shares that depend on the site alone.
 
     Of the recipe count the calibration, the layers that may be pruned, and the steps in which they can.
@@ -110,7 +112,7 @@ def measuring(looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[L
         less = carried_out(looked_at, step, masked=True)
         errors[name].append((share, apart([one.answer for one in whole], [one.again(less) for one in whole])))
         yield Looked(done := done + 1, of, f"pruning one layer at a time ({len(calls)} samples)")
-    return Missed(errors)
+    return Sensitivity(errors)
 
 
 def tried(room: Room) -> list[float]:
@@ -263,3 +265,28 @@ class Cheapest:
             middle = (low + high) / 2
             low, high = (middle, high) if float(self.at(middle).sum()) < amount else (low, middle)
         return self.at(high).tolist()
+
+
+@SPREADS.add("sensitivity")
+@dataclass(frozen=True)
+class BySensitivity(Spread):
+    """Most goes of the layers with which the output changes least, tried one by one."""
+
+    order: ClassVar = 4
+    label: ClassVar = "By sensitivity"
+    explained: ClassVar = "most from layers that the answer misses least, tried one by one"
+    sees: ClassVar = "inputs"
+    alone: ClassVar = True
+    nests: ClassVar = False
+
+    def groups(self, rooms: Sequence[Room]) -> Iterable[list[Room]]:
+        """Each by itself."""
+        return ([room] for room in rooms)
+
+    def looks(self, recipe: Recipe) -> Recipe:
+        """The part of a request that the errors of single layers depend on. The ratio is not in it: others follow."""
+        return replace(recipe, ratio=0.0, of="units", overrides=(), most=1.0, update=False)
+
+    def measuring(self, looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[Looked, None, Sensitivity]:
+        """Prune one layer at a time."""
+        return measuring(looked_at, recipe, scores)

@@ -11,8 +11,10 @@ from pruning import DEFAULT, methods
 from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.models.sources import BUNDLED
-from pruning.planning.request import ALONE, sees, usual
+from pruning.planning.request import sees, usual
+from pruning.spreads import SPREADS
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
+from pruning.spreads.spread import names
 from pruning.types import Recipe
 from pruning.units import UNITS
 from pruning.units.unit import FAMILIES, kinds, single
@@ -109,9 +111,9 @@ class Setup:
             return source, request | {"pattern": pattern}
         if not single(units):
             request |= {"multiple": int(multiple),
-                        "rounding": rounding if of == "units" and spread in ALONE else "nearest"}
+                        "rounding": rounding if of == "units" and SPREADS.make(spread, {}).alone else "nearest"}
         return source, request | {"ratio": None if ratio is None else ratio / 100, "of": of, "overrides": dict(own),
-                                  "spread": "layer" if spread == "row" and units != "weight" else spread,
+                                  "spread": "layer" if SPREADS.make(spread, {}).refuses(units) else spread,
                                   "most": None if most is None else most / 100}
 
     def recipe(self, values: Sequence[Any], **changes: Any) -> Recipe:
@@ -164,7 +166,7 @@ def ways(method: str, spread: str, protect: str, rounding: str) -> tuple[Any, An
     mine, there = usual(METHODS[method]), {"spread": spread, "protect": globs(protect), "rounding": rounding}
     new = {name: mine[name] if value in [other[name] for other in known] else gr.skip()
            for name, value in there.items()}
-    return (new["spread"] if spread != "row" else gr.skip(),
+    return (new["spread"],
             ", ".join(new["protect"]) if isinstance(new["protect"], tuple) else new["protect"], new["rounding"])
 
 
@@ -175,18 +177,18 @@ def seeded(method: str) -> bool:
 
 def spread_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """How the ratio is divided, greyed out where it cannot be; ``blind`` says why data cannot be looked at."""
-    rows = None if units == "weight" else "Only single weights have rows."
-    return [option("layer", "Every layer alike", "each loses the same share"),
-            option("row", "Every row alike", "each output of a layer loses the same share", rows),
-            option("isomorphic", "Layers of one kind together", "ranked among their like in other blocks"),
-            option("global", "All layers together", "the lowest scores go, wherever they are"),
-            option("sensitivity", "By sensitivity", "most from layers that the answer misses least, tried one by one",
-                   blind.get("inputs"))]
+    rows = []
+    for name in names():
+        spread = SPREADS[name]()
+        refusal = spread.refuses(units)
+        rows.append(option(name, spread.label, spread.explained,
+                           refusal.message if refusal else blind.get(spread.sees)))
+    return rows
 
 
 def looks_at_data(request: Mapping[str, Any]) -> bool:
     """Whether a request needs samples to look at."""
-    return (request["update"] or request.get("spread") == "sensitivity"
+    return (request["update"] or SPREADS[request.get("spread", "layer")].sees != "weights"
             or sees(METHODS[request["method"]]) != "weights")
 
 

@@ -18,6 +18,7 @@ from pruning.metrics.quality import compared
 from pruning.network.notes import plan_of
 from pruning.progress import Looked, drained
 from pruning.recovery import Event, Recovery
+from pruning.spreads.spread import spread_of
 from pruning.timing.clock import Measured, Turn, turns
 from pruning.timing.machine import machine
 from pruning.types import Recipe, Shot
@@ -83,7 +84,7 @@ def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterato
                     for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
     yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
                machine(dense), recovery=options, notes=finished["dense"].notes,
-               exact=done.decided.recipe if wanted.spread == "sensitivity" else None,
+               exact=done.decided.recipe if spread_of(wanted).sees != "weights" else None,
                thumb=png(thumb(finished["pruned"].images[0])))
     trim()
 

@@ -1,0 +1,25 @@
+"""Every layer loses the same share."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pruning.spreads import SPREADS
+from pruning.spreads.granularity import Room
+from pruning.spreads.spread import Spread
+
+
+@SPREADS.add("layer")
+@dataclass(frozen=True)
+class Layer(Spread):
+    """Every layer loses the same share."""
+
+    order: ClassVar = 0
+    label: ClassVar = "Every layer alike"
+    explained: ClassVar = "each loses the same share"
+    alone: ClassVar = True
+    alike: ClassVar = True
+
+    def groups(self, rooms: Sequence[Room]) -> Iterable[list[Room]]:
+        """Each by itself."""
+        return ([room] for room in rooms)

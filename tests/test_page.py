@@ -330,7 +330,7 @@ def test_undo_goes_back_one_request_and_keeps_prompt_and_pair(parts):
 def test_a_change_of_the_ratio_alone_sends_no_new_table(parts):
     trail, sent = (), None
     for ratio, table in ((30, True), (40, False)):
-        values = parts.outlook.refreshed(trail, sent, "", *asked(ratio=ratio))
+        values = parts.board.refreshed(trail, sent, "", *asked(ratio=ratio))
         trail, sent = values[-5:-3]
         assert ("table" in values[0].props) is table
     assert [recipe.ratio for recipe in trail] == [0.3, 0.4]
@@ -339,11 +339,11 @@ def test_a_change_of_the_ratio_alone_sends_no_new_table(parts):
 
 def test_a_request_that_cannot_be_leaves_no_figures_and_one_step_to_undo(parts):
     known = device.recipe("emoji-sd", ratio=0.3)
-    values = parts.outlook.refreshed((known,), None, "", *asked(ratio=None))
+    values = parts.board.refreshed((known,), None, "", *asked(ratio=None))
     assert values[0] == ""
     assert "The ratio is missing" in values[1]
     assert values[-5] == (known, None)
-    again = parts.outlook.refreshed((known, None), None, "", *asked(ratio=None))
+    again = parts.board.refreshed((known, None), None, "", *asked(ratio=None))
     assert again[-5] == (known, None)
 
 
@@ -488,23 +488,23 @@ LOOKS = {"method": "wanda", "samples": 2, "samples-from": "generated"}
 
 
 def test_a_method_that_sees_data_says_how_far_it_is_and_then_shows_when_layers_matter(parts, small):
-    values = parts.outlook.refreshed((), None, "", *on(small, **LOOKS))
+    values = parts.board.refreshed((), None, "", *on(small, **LOOKS))
     wanted = values[-2]
     assert (wanted.method, wanted.ratio) == ("wanda", 0.0)
     assert values[0] == ""  # no figures of another request
     notes = [frame[0] for frame in looking.Looking(parts.shell.asked).looking(wanted, *on(small, **LOOKS))]
     assert notes[-1] == ""
     assert any("<progress" in note for note in notes)
-    values = parts.outlook.refreshed((), None, "", *on(small, **LOOKS))
+    values = parts.board.refreshed((), None, "", *on(small, **LOOKS))
     assert values[-2] is None
     assert 'class="steps"' in values[3]
     assert "By timestep, from little noise to much: " in values[3]
-    again = parts.outlook.refreshed((), None, "", *on(small, **LOOKS, ratio=60))
+    again = parts.board.refreshed((), None, "", *on(small, **LOOKS, ratio=60))
     assert again[-2] is None  # other ratios need no other look
 
 
 def test_looking_that_is_stopped_leaves_nothing_and_can_be_begun_again(parts, small):
-    wanted = parts.outlook.refreshed((), None, "", *on(small, **LOOKS))[-2]
+    wanted = parts.board.refreshed((), None, "", *on(small, **LOOKS))[-2]
     frames = looking.Looking(parts.shell.asked).looking(wanted, *on(small, **LOOKS))
     note = next(frames)[0]
     frames.close()
@@ -521,9 +521,9 @@ def test_what_cannot_be_looked_at_is_greyed_out_and_refused(parts, small):
     rows = {row["value"]: row["off"] for row in setup.method_options("weight", reasons)}
     assert rows["taylor"] == reasons["gradients"]
     assert rows["wanda"] == rows["magnitude"] == ""
-    problem = parts.outlook.refreshed((), None, "", *on(small, method="taylor", component="text_encoder"))[1]
+    problem = parts.board.refreshed((), None, "", *on(small, method="taylor", component="text_encoder"))[1]
     assert "no denoiser" in problem
-    problem = parts.outlook.refreshed((), None, "", *on(small, method="wanda", timesteps="soon"))[1]
+    problem = parts.board.refreshed((), None, "", *on(small, method="wanda", timesteps="soon"))[1]
     assert "A timestep of a calibration cannot be" in problem
 
 
@@ -561,7 +561,7 @@ def test_ratios_of_single_layers_are_set_and_taken_back():
 
 def test_a_layer_with_a_ratio_of_its_own_says_so(parts, small):
     own = (("mid_block.resnets.0.conv1", 0.75),)
-    values = parts.outlook.refreshed((), None, "", *on(small, own=own))
+    values = parts.board.refreshed((), None, "", *on(small, own=own))
     assert values[3].count("own-ratio") == 1
     assert "Clear all 1" in values[3]
     shares = dict(re.findall(r'data-site="([^"]+)"[^>]*data-share="([\d.]+)"', values[3]))

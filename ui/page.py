@@ -11,7 +11,7 @@ from ui.door import Door
 from ui.js import script
 from ui.setup import model, request, row
 from ui.setup.looking import Looking
-from ui.setup.outlook import Outlook
+from ui.setup.outlook import Board
 from ui.setup.shell import Shell
 from ui.tabs import compare, importance, masks, recover, report, speed
 from ui.widgets import places
@@ -38,9 +38,9 @@ class Page:
     report: report.Report
 
     @property
-    def outlook(self) -> Outlook:
+    def board(self) -> Board:
         """Where the page shows what the setup asks for."""
-        return Outlook(self.shell.asked, self.shell.picked, self.masks.layers, self.importance.rows,
+        return Board(self.shell.asked, self.shell.picked, self.masks.layers, self.importance.rows,
                        self.shell.places.stale, self.importance.curve, self.importance.heard)
 
     def after(self) -> After:
@@ -49,7 +49,7 @@ class Page:
         return After(
             opened=Step(model.opened, [asked.source, asked.component],
                         [shell.top, asked.component, asked.load_problem, *shell.row.telling]),
-            outlook=self.outlook.step,
+            outlook=self.board.step,
             look=Step(mask.looked, [shell.picked, mask.place, *asked.inputs], [mask.detail, mask.histogram]),
             help=Step(row.help_with, [shell.row.prompt, asked.source, shell.row.prompted], [shell.row.unknown]),
             address=Step(shell.query, [shell.tab, shell.picked, *shell.inputs], [shell.line]),

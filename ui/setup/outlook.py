@@ -53,7 +53,7 @@ def seen(source: str, request: Mapping[str, Any]) -> Seen:
 
 
 @dataclass
-class Outlook:
+class Board:
     """The components that show what the setup asks for would do, whatever tab they stand in."""
 
     asked: setup.Setup

@@ -9,13 +9,13 @@ from PIL import Image
 
 from pruning.decisions import pattern
 from pruning.decisions.kind import kind_of
-from pruning.network.subject import subject
+from pruning.network.subject import Subject, subject
 from pruning.planning import microscope
 from pruning.planning.microscope import Microscope
 from pruning.spreads import protect
 from pruning.timing.kernels import Ceiling, ceiling, kernel_for
-from pruning.types import Recipe
-from pruning.units.site import indices
+from pruning.types import PlanStep, Recipe
+from pruning.units.site import Site, indices
 from ui import device
 from ui.plots import mask as pictures
 from ui.plots.group import Group
@@ -52,46 +52,59 @@ class MaskView:
 
 def mask(wanted: Recipe, name: str, at: tuple[float, float] | None = None) -> MaskView:
     """One site's mask: as tiles, and as single weights around ``at`` (shares of the width and height)."""
-    scored, decided = device.scores(wanted), device.plan(wanted)
-    site, step = scored.catalog.sites[name], decided.steps[-1]
-    entry = step.decision.sites.get(name)
+    scored = device.scores(wanted)
+    site, step = scored.catalog.sites[name], device.plan(wanted).steps[-1]
     reason = protect.left_alone(site, wanted)
     title = name if reason is None else f"{name} ({reason})"
     if name in scored.values:
-        values = scored.values[name]
-        kept = set(indices(entry)) if entry is not None else set(range(site.units))
-        keep = tuple(u in kept for u in range(site.units))
-        net = subject(device.pipeline(wanted.model), wanted.component).net
-        return MaskView(site.kind, title, len(kept), site.units, scores=tuple(values.tolist()), keep=keep,
-                        quota=site.quota, group=coupling.coupled(scored.catalog, site, site.units - len(kept),
-                                                                 coupling.tables(net)))
+        return units(wanted, site, step, title)
+    return weights(wanted, site, step, title, at or (0.5, 0.5))
+
+
+def units(wanted: Recipe, site: Site, step: PlanStep, title: str) -> MaskView:
+    """Heads, neurons or channels: which stay, and what goes along with them."""
+    scored, entry = device.scores(wanted), step.decision.sites.get(site.name)
+    kept = set(range(site.units) if entry is None else indices(entry))
+    net = subject(device.pipeline(wanted.model), wanted.component).net
+    group = coupling.coupled(scored.catalog, site, site.units - len(kept), coupling.tables(net))
+    return MaskView(site.kind, title, len(kept), site.units, scores=tuple(scored.values[site.name].tolist()),
+                    keep=tuple(unit in kept for unit in range(site.units)), quota=site.quota, group=group)
+
+
+def weights(wanted: Recipe, site: Site, step: PlanStep, title: str, at: tuple[float, float]) -> MaskView:
+    """Single weights: all of them as tiles, those around a place one by one, their scores, and a pattern's groups."""
     looked_at = subject(device.pipeline(wanted.model), wanted.component, wanted.seed)
     stored = looked_at.net.get_parameter(site.tensor).detach()
-    weight = site.rows(stored).reshape(-1, site.inputs).float().cpu().numpy()
-    if entry is None:
-        stays = np.ones(weight.shape, dtype=bool)
-    else:
-        with device.LOCK:
-            ((_, found),) = kind_of(step.decision).masks(looked_at, step, [name])
-        stays = site.rows(found).reshape(-1, site.inputs).numpy()
-    m, lens = 0, dict[str, Any]()
-    if wanted.pattern and entry is not None:
-        m = pattern.parse_pattern(wanted.pattern)[1]
-        lens = {"micro": microscope.look(site, stored.float(), scored.whole(name), wanted.pattern),
-                "kernels": tuple((where, kernel_for(site, tuple(stored.shape), dtype, kind, wanted.pattern))
-                                 for where, dtype, kind in devices(stored)), "most": ceilings(wanted)}
-    across, down = at = at or (0.5, 0.5)
-    row, column = (min(n - 1, int(n * share)) for n, share in zip(weight.shape, (down, across), strict=True))
+    rows = site.rows(stored).reshape(-1, site.inputs).float().cpu().numpy()
+    stays, entry = staying(looked_at, step, site, rows.shape), step.decision.sites.get(site.name)
+    row, column = (min(n - 1, int(n * share)) for n, share in zip(rows.shape, reversed(at), strict=True))
+    m = pattern.parse_pattern(wanted.pattern)[1] if wanted.pattern and entry is not None else 0
+    sketch = device.scores(wanted).sketches[site.name]
+    counts, edges = coarser(sketch.counts, sketch.edges())
     picture, pooled = pictures.tiles(stays)
-    sketch = scored.sketches[name]
-    edges = sketch.edges()
-    counts, bins = coarser(sketch.counts, edges)
-    threshold = None
-    if entry is not None and (level := kind_of(step.decision).level(entry)) is not None:
-        threshold = level
-    return MaskView(site.kind, title, int(stays.sum()), site.units, picture, pooled, weight.shape,
-                    pictures.zoom(stays, row, column, m), at, bins, counts, threshold, weight[row], stays[row], m,
-                    **lens)
+    return MaskView(site.kind, title, int(stays.sum()), site.units, picture, pooled, rows.shape,
+                    pictures.zoom(stays, row, column, m), at, edges, counts,
+                    None if entry is None else kind_of(step.decision).level(entry), rows[row], stays[row], m,
+                    **(lens(wanted, site, stored) if m else {}))
+
+
+def staying(looked_at: Subject, step: PlanStep, site: Site, shape: tuple[int, ...]) -> np.ndarray:
+    """Which weights stay, as rows."""
+    if site.name not in step.decision.sites:
+        return np.ones(shape, dtype=bool)
+    with device.LOCK:
+        ((_, found),) = kind_of(step.decision).masks(looked_at, step, [site.name])
+    return site.rows(found).reshape(-1, site.inputs).numpy()
+
+
+def lens(wanted: Recipe, site: Site, stored: torch.Tensor) -> dict[str, Any]:
+    """What a pattern keeps in its groups, which kernels skip the rest, and what they can win."""
+    assert wanted.pattern is not None
+    whole = device.scores(wanted).whole(site.name)
+    kernels = tuple((where, kernel_for(site, tuple(stored.shape), dtype, kind, wanted.pattern))
+                    for where, dtype, kind in devices(stored))
+    return {"micro": microscope.look(site, stored.float(), whole, wanted.pattern), "kernels": kernels,
+            "most": ceilings(wanted)}
 
 
 def devices(tensor: torch.Tensor) -> tuple[tuple[str, torch.dtype, str], ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from statistics import median
+from typing import Any
 
 import pruning
 from pruning.drawing import canvas, images
@@ -41,6 +42,28 @@ class Frame:
     pruned: Side
 
 
+class Sides:
+    """Both sides while they are drawn: what each has come to, the film, and how far they are apart."""
+
+    def __init__(self) -> None:
+        self.apart, self.film = Divergence(), list[Moment]()
+        self._at: dict[str, Side] = {}
+        self._clocks: dict[str, list[float]] = {"dense": [], "pruned": []}
+
+    def frame(self, event: images.Stepped, colours: images.Preview) -> Frame | None:
+        """The pair after a step; None while one side is a step ahead."""
+        self.apart.add(event)
+        self._clocks[event.side].append(event.ms)
+        self._at[event.side] = Side(tuple(png(colours.image(latent)) for latent in event.latents),
+                                    median(self._clocks[event.side]), event.index + 1, event.steps)
+        if len(self._clocks["dense"]) != len(self._clocks["pruned"]):
+            return None
+        frame = Frame(self._at["dense"], self._at["pruned"])
+        if event.index + 1 in kept_steps(event.steps):
+            self.film.append(Moment(event.index + 1, frame.dense.pictures[0], frame.pruned.pictures[0]))
+        return frame
+
+
 def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterator[Looked | Frame | Pair]:
     """Both pictures, step by step, and at last the finished pair. Before that, what it takes to prune.
 
@@ -51,10 +74,7 @@ def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterato
     dense, shot = device.pipeline(wanted.model), heard(wanted, shot)
     smaller = yield from tuned.pruned(wanted, options)
     done = plan_of(smaller) or device.plan(wanted)
-    sides: dict[str, Side] = {}
-    apart, film = Divergence(), list[Moment]()
-    clocks: dict[str, list[float]] = {"dense": [], "pruned": []}
-    finished: dict[str, images.Drawn] = {}
+    sides, finished = Sides(), dict[str, images.Drawn]()
     events = images.draw_pair(dense, smaller, shot)
     while True:
         with LOCK:
@@ -63,30 +83,31 @@ def pair(wanted: Recipe, shot: Shot, options: Recovery | None = None) -> Iterato
             break
         if isinstance(event, images.Drawn):
             finished[event.side] = event
-            continue
-        with LOCK:
-            colours = PREVIEWS.get_or(wanted.model, lambda: (images.preview_of(dense), 1 << 10))
-        apart.add(event)
-        clocks[event.side].append(event.ms)
-        sides[event.side] = Side(tuple(png(colours.image(latent)) for latent in event.latents),
-                                 median(clocks[event.side]), event.index + 1, event.steps)
-        if len(clocks["dense"]) == len(clocks["pruned"]):
-            if event.index + 1 in kept_steps(event.steps):
-                film.append(Moment(event.index + 1, *(sides[side].pictures[0] for side in ("dense", "pruned"))))
-            yield Frame(sides["dense"], sides["pruned"])
+        elif frame := sides.frame(event, colours(wanted.model, dense)):
+            yield frame
     with LOCK:
         report = pruning.report(dense, smaller, done).to_dict()
-        far = compared(finished["dense"], finished["pruned"], shot.prompts, apart.steps, judge_for(wanted.model))
-    ends = {name: Side(tuple(map(png, drawn.images)), median(drawn.ms), len(drawn.ms), len(drawn.ms),
-                       drawn.origin.params, drawn.origin.zeros, drawn.origin.weights)
-            for name, drawn in finished.items()}
+        far = compared(finished["dense"], finished["pruned"], shot.prompts, sides.apart.steps, judge_for(wanted.model))
+    ends = {name: ended(drawn) for name, drawn in finished.items()}
     changes = tuple(png(difference(a, b))
                     for a, b in zip(finished["dense"].images, finished["pruned"].images, strict=True))
-    yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(film), report, far.to_dict(),
+    yield Pair(wanted, shot, ends["dense"], ends["pruned"], changes, tuple(sides.film), report, far.to_dict(),
                machine(dense), recovery=options, notes=finished["dense"].notes,
                exact=done.decided.recipe if spread_of(wanted).sees != "weights" else None,
                thumb=png(thumb(finished["pruned"].images[0])))
     trim()
+
+
+def colours(source: str, dense: Any) -> images.Preview:
+    """How a model's latents become small pictures, found once."""
+    with LOCK:
+        return PREVIEWS.get_or(source, lambda: (images.preview_of(dense), 1 << 10))
+
+
+def ended(drawn: images.Drawn) -> Side:
+    """A side with its finished pictures."""
+    return Side(tuple(map(png, drawn.images)), median(drawn.ms), len(drawn.ms), len(drawn.ms), drawn.origin.params,
+                drawn.origin.zeros, drawn.origin.weights)
 
 
 def heard(wanted: Recipe, shot: Shot) -> Shot:

@@ -39,6 +39,7 @@ from torch import nn
 
 import pruning
 from benchmarks.table import lines, machine
+from pruning.network.notes import plan_of
 from pruning.network.subject import parts_of, subject
 from pruning.types import digest
 from pruning.units.costs import on_meta
@@ -92,7 +93,7 @@ REQUEST = {
     "overrides": ("{'mid*': 0.2}", "{'mid*': 1}", "{'nowhere': 0.2}"), "most": ("0.8", "1", "0"), "update": ("True",),
     "rounding": ("'nearest'", "'paper'", "'newer'"), "multiple": ("8", "16", "3")}
 SCORES = ("scores", "scores", "width_scores", "other_scores", "ddpm_scores", "text_scores", "seen_scores")
-PLANS = ("plan", "plan", "zeros_plan", "wide_plan", "ddpm_plan", "seen_plan", "text_plan", "small.prunescope_plan")
+PLANS = ("plan", "plan", "zeros_plan", "wide_plan", "ddpm_plan", "seen_plan", "text_plan", "plan_of(small)")
 SHOTS = {"prompts": ("'a'", "'a b'", "('a', 'b')", "''"), "negative": ("'b'", "None"), "seed": SEEDS,
          "steps": ("1", "2", "2.0"), "guidance": ("1", "3.5", "0"), "images": ("1", "2"), "size": ("None", "16", "15"),
          "sampler": ("'ddim'", "'dpm++'", "'euler'", "'unipc'", "'heun'")}
@@ -191,7 +192,8 @@ class Space(dict[str, Any]):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(pruning=pruning, np=np, torch=torch, Decimal=Decimal, Fraction=Fraction, Path=Path,
-                         count=count, Speechless=Speechless, drawn=drawn, recovered=recovered, reread=reread)
+                         count=count, Speechless=Speechless, drawn=drawn, recovered=recovered, reread=reread,
+                         plan_of=plan_of)
         self.root = folder
         self.models: dict[str, tuple[Any, Any]] = {}  # with their states when they were made
 

@@ -182,13 +182,14 @@ def inspect(args: argparse.Namespace) -> Result:
     net, costs = looked_at.net, trace(looked_at.net, looked_at.example)
     dense = {name: costs.macs_of(name) for name in costs.uses}
     blocks: dict[str, Result] = {
-        name: {"name": name, "params": 0, "macs": 0 if costs.known else None, "units": dict.fromkeys(flags.KINDS, 0)}
+        name: {"name": name, "params": 0, "macs": 0 if costs.known else None,
+               "units": dict.fromkeys(flags.counted(), 0)}
         for name in _block_names(net, costs.order)}
     for name, parameter in net.named_parameters():
         blocks[_block_of(net, name)]["params"] += parameter.numel()
     for name, macs in (*dense.items(), *costs.attention.items()):
         blocks[_block_of(net, name)]["macs"] += macs
-    for kind in flags.KINDS:
+    for kind in flags.counted():
         for site in find(net, kind):
             blocks[_block_of(net, site.module)]["units"][kind] += site.units
     return {"model": args.model, "component": looked_at.component, "class": type(net).__name__, "params": total(net),

@@ -9,6 +9,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 import pruning
+from pruning.network.notes import plan_of
 from pruning.network.obstacles import compiled
 from pruning.surgery.slices import format_of
 from pruning.timing import alike, clock
@@ -60,8 +61,8 @@ def test_both_are_copied_in_the_same_way(tiny, smaller):
         assert (new.text_encoder, new.vae) == (tiny.text_encoder, tiny.vae)  # shared: nothing to set them apart
     assert same(before[0], state(tiny))
     assert same(before[1], state(smaller))
-    assert pruning.report(*pair, pair[1].prunescope_plan).units == pruning.report(
-        tiny, smaller, smaller.prunescope_plan).units
+    assert pruning.report(*pair, plan_of(pair[1])).units == pruning.report(
+        tiny, smaller, plan_of(smaller)).units
 
 
 def test_what_runs_on_the_clock_are_the_copies(tiny, smaller, monkeypatch):

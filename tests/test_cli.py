@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import pruning
 from pruning.__main__ import main, parsed
 from pruning.cli import flags
-from pruning.cli.flags import CALIBRATION, DRAW, KINDS, REQUEST, SHOWN, TRAIN
+from pruning.cli.flags import CALIBRATION, DRAW, REQUEST, SHOWN, TRAIN, counted
 from pruning.models import saving
 from pruning.network.notes import plan_of
 from pruning.network.subject import subject
@@ -118,7 +118,7 @@ def test_inspect_adds_up(done, tiny, tiny_folder, component):
         assert sum(block[key] for block in found["blocks"]) == found[key]
     for block in found["blocks"]:
         assert list(block) == ["name", "params", "macs", "units"]
-        assert set(block["units"]) == set(KINDS)
+        assert set(block["units"]) == set(counted())
     assert 0 < found["macs_linear_conv"] < found["macs"]
     assert found["component"] == (component or "unet")
     net = getattr(tiny, found["component"], None) or tiny.vae.decoder

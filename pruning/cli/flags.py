@@ -21,25 +21,28 @@ from pruning.types import DEFAULT_PROTECT, Calibration, Shot
 from pruning.units import UNITS
 from pruning.units.unit import kinds
 
-KINDS = tuple(kind for kind in kinds() if UNITS[kind].counted)  # what ``inspect`` counts
-
 
 class Flag(NamedTuple):
     """An argument of a public function as a flag. Values are read after parsing: a bad one is refused, not usage."""
 
     read: Callable[[str], Any]
-    help: str
+    help: str | Callable[[], str]  # of what is registered, it is asked when it is shown
     many: bool = False
+
+    @property
+    def said(self) -> str:
+        """The help as it is shown."""
+        return self.help if isinstance(self.help, str) else self.help()
 
 
 REQUEST = {
     "method": Flag(str, "see `methods` (magnitude)"),
     "ratio": Flag(float, "the share to remove, from 0 up to but not including 1"),
     "component": Flag(str, "such as text_encoder or vae.decoder (the denoiser)"),
-    "units": Flag(str, f"what goes: {', '.join(kinds())} (weight)"),
+    "units": Flag(str, lambda: f"what goes: {', '.join(kinds())} (weight)"),
     "pattern": Flag(str, "N:M keeps N of each M neighbours along the inputs, such as 2:4"),
     "of": Flag(str, f"what the ratio is a share of: {', '.join(OF)} (units)"),
-    "spread": Flag(str, f"how the ratio is divided: {', '.join(names())} (layer)"),
+    "spread": Flag(str, lambda: f"how the ratio is divided: {', '.join(names())} (layer)"),
     "protect": Flag(str, f"glob of modules to leave alone, repeatable; none releases all ({' '.join(DEFAULT_PROTECT)})",
                     many=True),
     "only": Flag(str, "glob of the modules that may be pruned, repeatable", many=True),
@@ -73,7 +76,7 @@ DRAW = {
 TRAIN = {knob.name: Flag(bool if knob.default is False else str, str(knob.metadata["help"]) + (
     "" if knob.default is False else f" ({knob.default:g})")) for knob in knobs(Recovery)} | {
     "component": Flag(str, "what is trained; denoisers alone can be (the denoiser)"),
-    "losses": Flag(str, f"what is made small, repeatable: {', '.join(LOSSES)} (task=1)", many=True),
+    "losses": Flag(str, lambda: f"what is made small, repeatable: {', '.join(LOSSES)} (task=1)", many=True),
 }
 SHOWN = {  # the samples that a recovery trains on, at all timesteps
     "prompts": Flag(str, "a prompt to draw, or the caption of pictures without one, repeatable", many=True),
@@ -101,8 +104,13 @@ def add(parser: Any, flags: dict[str, Flag]) -> None:
         option, value = spelled(name)
         kind: dict[str, Any] = {"action": "store_true"} if flag.read is bool else {
             "action": "append" if flag.many else "store", "metavar": value}
-        parser.add_argument(f"--{option}", dest=name, help=flag.help.replace("%", "%%"), default=argparse.SUPPRESS,
+        parser.add_argument(f"--{option}", dest=name, help=flag.said.replace("%", "%%"), default=argparse.SUPPRESS,
                             **kind)
+
+
+def counted() -> list[str]:
+    """The kinds of unit that ``inspect`` counts."""
+    return [kind for kind in kinds() if UNITS[kind].counted]
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +137,7 @@ def method_knobs() -> dict[str, Flag]:
         for knob in knobs(part):
             choices = f": {', '.join(knob.metadata['choices'])}" if knob.metadata["choices"] else ""
             text = f"{method}: {knob.metadata['help']}{choices} ({knob.default})"
-            flags[knob.name] = Flag(str, f"{flags[knob.name].help}; {text}" if knob.name in flags else text)
+            flags[knob.name] = Flag(str, f"{flags[knob.name].said}; {text}" if knob.name in flags else text)
     return flags
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pruning.cli.flags import KINDS
+from pruning.cli.flags import counted
 from pruning.scores.repeats import said as repeated
 
 Result = dict[str, Any]
@@ -32,11 +32,11 @@ def inspected(result: Result) -> str:
     macs = "MACs are not counted for this class" if result["macs"] is None else (
         f"{result['macs']:,} MACs at latent {size['latent']}, {size['tokens']} tokens, batch {size['batch']}; "
         f"{result['macs_linear_conv']:,} of them in linear layers and convolutions")
-    rows = [(b["name"], b["params"], b["macs"], *(b["units"][kind] for kind in KINDS))
+    rows = [(b["name"], b["params"], b["macs"], *(b["units"][kind] for kind in counted()))
             for b in result["blocks"] if b["params"]]
     return (f"{' '.join(filter(None, (result['model'], result['component'], result['class'])))}\n"
             f"{result['params']:,} parameters\n{macs}\n\n"
-            + table(("block", "params", "macs", *(f"{kind}s" for kind in KINDS)), rows))
+            + table(("block", "params", "macs", *(f"{kind}s" for kind in counted())), rows))
 
 
 def scored(result: Result) -> str:
@@ -77,10 +77,10 @@ def report(result: Result) -> str:
     """What was asked for and what came of it, and of the weights that were adjusted."""
     written = result.get("folder") or result.get("plan")
     said = [result[how]["said"] for how in ("adjusted", "recovered") if result[how]]
-    return "\n\n".join([_counted(result), *said, *([f"written to {written}"] if written else [])])
+    return "\n\n".join([_summed(result), *said, *([f"written to {written}"] if written else [])])
 
 
-def _counted(result: Result) -> str:
+def _summed(result: Result) -> str:
     units, rows = result["units"], []
     for name in ("params", "macs", "bytes"):
         row = result[name]
@@ -115,4 +115,4 @@ def compared(result: Result) -> str:
     """The report, the verdict, what there is to say of the prompt, the live clock of both, and the files."""
     live = ", ".join(f"{side} {ms:.1f}" for side, ms in result["live_ms_per_step"].items())
     clock = f"ms a step, taken live while both were drawn in turn: {live}"
-    return "\n".join([_counted(result), "", result["verdict"], *result["notes"], "", clock, "", *result["files"]])
+    return "\n".join([_summed(result), "", result["verdict"], *result["notes"], "", clock, "", *result["files"]])

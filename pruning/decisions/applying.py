@@ -10,7 +10,7 @@ from pruning.decisions.check import check
 from pruning.decisions.kind import kind_of, shrinks
 from pruning.errors import Refused
 from pruning.network.fingerprint import fingerprint
-from pruning.network.notes import plan_of, with_plan
+from pruning.network.notes import note, plan_of, with_plan
 from pruning.network.subject import Subject, shell, subject
 from pruning.progress import Looked
 from pruning.surgery import repair
@@ -55,7 +55,7 @@ def applying(pipe: Any, plan: Plan, masked: bool = False) -> Generator[Looked, N
             carried.append((yield from _adjusting(looked_at, net, step)))
         pipe = looked_at.holding(net)
     if masked and any(shrinks(step.decision) for step in steps):
-        object.__setattr__(pipe, "prunescope_masked", True)  # its shapes are not those that its plan says
+        note(pipe, masked=True)
     return with_plan(pipe, replace(plan, steps=(*before, *carried)))
 
 

@@ -21,7 +21,7 @@ from pruning.errors import Refused
 from pruning.models import configs, files, folders, outputs, planfile
 from pruning.network import keys, memory, obstacles
 from pruning.network.clone import around, copied
-from pruning.network.notes import plan_of, with_plan
+from pruning.network.notes import notes_of, plan_of, with_plan
 from pruning.network.size import written_as
 from pruning.network.subject import DENOISERS, log, module_at, parts_of, plain
 from pruning.types import Plan
@@ -161,7 +161,7 @@ def write(pipe: Any, folder: str | Path, force: bool = False) -> Path:
     Raises:
         Refused: the folder exists and is not empty, or the disk is full.
     """
-    if getattr(pipe, "prunescope_masked", False):
+    if notes_of(pipe).masked:
         raise Refused("A masked pipeline is for looking: its shapes are not those of its plan.",
                       "Save what apply gives without masked=True.")
     folder = outputs.empty(path("folder", folder), force)

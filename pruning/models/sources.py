@@ -10,7 +10,7 @@ import torch
 from pruning.errors import Later, Refused
 from pruning.models import folders
 from pruning.network import memory
-from pruning.network.notes import remember
+from pruning.network.notes import note
 from pruning.values import path, told, whole
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
@@ -62,7 +62,7 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
         if folder is None:
             raise Later(f"weights={weights!r} for {source}")
         pipe = configs.build(folder, weights, dtype, seed)
-        return remember(pipe if weights == "meta" else pipe.to(device), source)
+        return note(pipe if weights == "meta" else pipe.to(device), source=source)
     if folder is None:
         # In float32, half-precision files take twice their size, and a pruned copy of the denoiser comes on top.
         most = memory.available() * 2 // 5 if device == "cpu" else None
@@ -72,7 +72,7 @@ def load_pipeline(source: str | Path, *, device: str | None = None, dtype: torch
     pipe = saving.read(folder, dtype, ours=source in BUNDLED)
     with folders.loading(folder):  # a device can be full
         pipe.to(device)
-    return remember(pipe, source)
+    return note(pipe, source=source)
 
 
 def device_of(device: Any) -> str:

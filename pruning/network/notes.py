@@ -1,6 +1,6 @@
 """What a pipeline knows of itself: where it came from, and which plan it has gone through."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -10,16 +10,30 @@ from pruning.network.subject import components, module_at
 from pruning.types import Plan, PlanStep
 
 
-def remember(pipe: Any, source: str) -> Any:
-    """Note on a pipeline where it came from."""
-    object.__setattr__(pipe, "prunescope_source", source)
-    return pipe
+@dataclass(frozen=True)
+class Notes:
+    """What is noted on a pipeline or a network, in its one attribute of ours."""
+
+    source: str = ""  # what it was loaded from
+    plan: Plan | None = None  # what it has gone through
+    masked: bool = False  # zeros stand where units are removed, so its shapes are not those that its plan says
+
+
+def notes_of(thing: Any) -> Notes:
+    """The notes of a pipeline or a network; empty ones where there are none."""
+    return getattr(thing, "__dict__", {}).get(MARK) or Notes()
+
+
+def note(thing: Any, **changes: Any) -> Any:
+    """Change some of the notes of a pipeline or a network; the same object."""
+    object.__setattr__(thing, MARK, replace(notes_of(thing), **changes))
+    return thing
 
 
 def source_of(pipe: Any) -> str:
     """Where a pipeline came from, as far as it is known."""
     pipe = unwrapped(pipe)
-    return getattr(pipe, "prunescope_source", "") or str(getattr(getattr(pipe, "config", None), "_name_or_path", ""))
+    return notes_of(pipe).source or str(getattr(getattr(pipe, "config", None), "_name_or_path", ""))
 
 
 def plan_of(pipe: Any) -> Plan | None:
@@ -28,8 +42,8 @@ def plan_of(pipe: Any) -> Plan | None:
     A plan goes with the networks that it changed: with one that is replaced, and along with one that is handed on.
     """
     pipe = unwrapped(pipe)
-    own = vars(pipe).get(MARK) if hasattr(pipe, "__dict__") else None
-    marks = {path: vars(net)[MARK] for path in components(pipe) if MARK in vars(net := module_at(pipe, path))}
+    own = notes_of(pipe).plan
+    marks = {path: plan for path in components(pipe) if (plan := notes_of(module_at(pipe, path)).plan)}
     found = {path: tuple(_renamed(step, path) for step in plan.steps) for path, plan in marks.items()}
     steps = tuple(step for step in own.steps if step in found.get(step.recipe.component, ())) if own else ()
     if any(tuple(step for step in steps if step.recipe.component == path) != all_ for path, all_ in found.items()):
@@ -45,9 +59,9 @@ def _renamed(step: PlanStep, component: str) -> PlanStep:
 
 def with_plan(pipe: Any, plan: Plan) -> Any:
     """Note on a new pipeline, and on the networks that it changed, which plan it has gone through."""
-    object.__setattr__(pipe, MARK, plan)
+    note(pipe, plan=plan)
     if not isinstance(pipe, nn.Module):
         for path in {step.recipe.component for step in plan.steps}:
             own = Plan(tuple(step for step in plan.steps if step.recipe.component == path))
-            object.__setattr__(module_at(pipe, path), MARK, own)
+            note(module_at(pipe, path), plan=own)
     return pipe

@@ -1,6 +1,6 @@
 """What a recovery makes small. Every loss sees the same batch and gives one number to differentiate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,10 +25,30 @@ class Batch:
         return samples.output(self.student, self.call)
 
 
+Loss = Callable[[Batch], Tensor]
+LOSSES: dict[str, Loss] = {}
+TEACHER = "teacher"
+_needs: dict[str, str] = {}
+
+
+def loss(needs: str = "") -> Callable[[Loss], Loss]:
+    """Register a function as a loss by its name; ``needs="teacher"`` for one that means nothing without a teacher."""
+    if needs not in ("", TEACHER):
+        raise TypeError(f"a loss cannot need {needs!r}; it may need {TEACHER!r}")
+
+    def register(function: Loss) -> Loss:
+        LOSSES[function.__name__], _needs[function.__name__] = function, needs
+        return function
+
+    return register
+
+
+def without_teacher(name: str) -> bool:
+    """Whether a loss means something where the student has nobody to learn from."""
+    return _needs.get(name) != TEACHER
+
+
+@loss()
 def task(batch: Batch) -> Tensor:
     """The mean squared error of what the student denoises, as it was first trained."""
     return missed(batch.answer, batch.call)
-
-
-Loss = Callable[[Batch], Tensor]
-LOSSES: Mapping[str, Loss] = {f.__name__: f for f in (task,)}

@@ -13,8 +13,9 @@ from pruning.decisions.kind import shrinks
 from pruning.errors import Refused
 from pruning.network.clone import copied
 from pruning.network.fingerprint import fingerprint
-from pruning.network.notes import plan_of, source_of, with_plan
+from pruning.network.notes import notes_of, plan_of, source_of, with_plan
 from pruning.network.subject import Subject, subject
+from pruning.recovery.losses import without_teacher
 from pruning.recovery.options import Recovery, many
 from pruning.recovery.training import Training
 from pruning.types import Calibration, Plan, PlanStep, Recipe, Trained
@@ -34,7 +35,7 @@ def pair(student: Any, teacher: Any, component: str | None) -> tuple[Subject, Su
         remedy = "" if any(t.device.type == "meta" for t in learner.net.parameters()) else (
             "Leave the component out: the denoiser can recover.")
         raise Refused(reason, remedy or 'Load it with weights="trained" or weights="random".')
-    if getattr(student, "prunescope_masked", False):
+    if notes_of(student).masked:
         raise Refused("A masked pipeline is for looking: its shapes are not those of its plan.",
                       "Recover what apply gives without masked=True.")
     mentor = learner if teacher is None else subject(teacher, learner.component)
@@ -63,6 +64,9 @@ def settled(learner: Subject, mentor: Subject, options: Recovery) -> Recovery:
     Raises:
         Refused: the samples cannot be, or teach nothing.
     """
+    alone = [name for name, weight in options.losses if weight and not without_teacher(name)]
+    if alone and mentor is learner:
+        raise Refused(f"The loss {alone[0]} compares with a teacher, and there is none.", "Give the dense model.")
     source = samples.sources(mentor)[0]
     asked = samples.settled(mentor, options.calibration or Calibration(samples=many(source), source=source))
     if asked.source == "noise":

@@ -33,7 +33,7 @@ def test_a_spread_describes_itself_and_is_known_everywhere(name):
     assert spread.sees in ("weights", "inputs", "gradients")
     assert all((spread.label, spread.explained, spread.__doc__.endswith(".")))
     assert name in [row["value"] for row in setup.spread_options("weight", {})]
-    assert name in flags.REQUEST["spread"].help
+    assert name in flags.REQUEST["spread"].said
     assert sum(SPREADS[other].order == spread.order for other in SPREADS) == 1
 
 

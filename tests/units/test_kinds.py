@@ -33,7 +33,7 @@ def test_a_kind_describes_itself(units):
 def test_a_kind_is_known_everywhere(units):
     assert units in setup.EXPLAINED
     assert units in setup.INNER or units in FAMILIES
-    assert units in flags.REQUEST["units"].help
+    assert units in flags.REQUEST["units"].said
     assert any(units in method.units for method in pruning.methods())
 
 

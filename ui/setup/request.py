@@ -81,20 +81,19 @@ class Setup:
 
     @property
     def inputs(self) -> list[Any]:
-        """The components that a request is read from, in the order in which ``asked`` takes their values."""
+        """The components that a request is read from, in the order in which events send their values."""
         return [self.source, self.component, self.family, self.inner, self.method, self.pattern, self.ratio,
                 self.spread, self.protect, self.only, self.seed, self.of, self.most, self.update, self.rounding,
                 self.multiple, self.own, *self.shown.values(), *self.options.values()]
 
     def asked(self, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        """(model, keywords of ``pruning.plan``) of the components' values.
+        """(model, keywords of ``pruning.plan``) of the values of ``inputs``.
 
         Raises:
             Refused: a choice is not one of those that there are.
         """
-        (source, component, family, inner, method, pattern, ratio, spread, protect, only, seed, of, most, update,
-         rounding, multiple, own, *rest) = values
-        looks, rest = rest[: len(self.shown)], rest[len(self.shown) :]
+        read = dict(zip(self.inputs, values, strict=True))
+        family, inner, method, multiple = (read[part] for part in (self.family, self.inner, self.method, self.multiple))
         for what, value, works in (("Family", family, FAMILIES), ("Units", inner, INNER)):
             if value not in works:
                 raise Refused(f"{what} cannot be {shortened(value)}.", f"Choose one of {', '.join(works)}.")
@@ -102,19 +101,25 @@ class Setup:
             raise Refused(f"Widths cannot be multiples of {shortened(multiple)}.",
                           f"Choose one of {', '.join(map(str, MULTIPLES))}.")
         units = inner if family == "width" else family
-        options = {name: value for (owner, name), value in zip(self.options, rest, strict=True) if owner == method}
-        request = {"method": method, "component": component, "units": units, "protect": globs(protect),
-                   "only": globs(only), "seed": int(seed or 0) if seeded(method) else 0,
-                   "update": bool(update) and single(units),
-                   "calibration": calibration(dict(zip(self.shown, looks, strict=True))), **options}
+        request = {"method": method, "component": read[self.component], "units": units,
+                   "protect": globs(read[self.protect]), "only": globs(read[self.only]),
+                   "seed": int(read[self.seed] or 0) if seeded(method) else 0,
+                   "update": bool(read[self.update]) and single(units),
+                   "calibration": calibration({name: read[part] for name, part in self.shown.items()}),
+                   **{name: read[part] for (owner, name), part in self.options.items() if owner == method}}
+        return read[self.source], request | self.amount(read, units)
+
+    def amount(self, read: Mapping[Any, Any], units: str) -> dict[str, Any]:
+        """How much is to go, and how that is divided."""
         if units == "nm":
-            return source, request | {"pattern": pattern}
-        if not single(units):
-            request |= {"multiple": int(multiple),
-                        "rounding": rounding if of == "units" and SPREADS.make(spread, {}).alone else "nearest"}
-        return source, request | {"ratio": None if ratio is None else ratio / 100, "of": of, "overrides": dict(own),
-                                  "spread": "layer" if SPREADS.make(spread, {}).refuses(units) else spread,
-                                  "most": None if most is None else most / 100}
+            return {"pattern": read[self.pattern]}
+        ratio, most, spread = read[self.ratio], read[self.most], SPREADS.make(read[self.spread], {})
+        alone = read[self.of] == "units" and spread.alone
+        widths = {} if single(units) else {"multiple": int(read[self.multiple]),
+                                           "rounding": read[self.rounding] if alone else "nearest"}
+        return {"ratio": None if ratio is None else ratio / 100, "of": read[self.of],
+                "overrides": dict(read[self.own]), "spread": "layer" if spread.refuses(units) else read[self.spread],
+                "most": None if most is None else most / 100, **widths}
 
     def recipe(self, values: Sequence[Any], **changes: Any) -> Recipe:
         """The checked recipe of the components' values, with some keywords changed.
@@ -152,12 +157,18 @@ def restored(asked: Setup, recipe: Recipe) -> list[Any]:
     shown = {"source": "" if looks.source == LOOKS.source else looks.source, "samples": looks.samples,
              "prompts": "\n".join(looks.prompts), "timesteps": ", ".join(map(str, looks.timesteps)),
              "guidance": looks.guidance, "seed": looks.seed}
-    return [recipe.model, recipe.component, "width" if width else recipe.units,
-            recipe.units if width else gr.skip(), recipe.method, recipe.pattern or gr.skip(),
-            gr.skip() if recipe.pattern else round(recipe.ratio * 100, 10), recipe.spread, ", ".join(recipe.protect),
-            ", ".join(recipe.only), recipe.seed, recipe.of, round(recipe.most * 100, 10), recipe.update,
-            recipe.rounding, str(recipe.multiple), recipe.overrides, *(shown[name] for name in asked.shown),
-            *(options.get(name, gr.skip()) if owner == recipe.method else gr.skip() for owner, name in asked.options)]
+    values = {
+        asked.source: recipe.model, asked.component: recipe.component,
+        asked.family: "width" if width else recipe.units, asked.inner: recipe.units if width else gr.skip(),
+        asked.method: recipe.method, asked.pattern: recipe.pattern or gr.skip(),
+        asked.ratio: gr.skip() if recipe.pattern else round(recipe.ratio * 100, 10), asked.spread: recipe.spread,
+        asked.protect: ", ".join(recipe.protect), asked.only: ", ".join(recipe.only), asked.seed: recipe.seed,
+        asked.of: recipe.of, asked.most: round(recipe.most * 100, 10), asked.update: recipe.update,
+        asked.rounding: recipe.rounding, asked.multiple: str(recipe.multiple), asked.own: recipe.overrides,
+        **{part: shown[name] for name, part in asked.shown.items()},
+        **{part: options.get(name, gr.skip()) if owner == recipe.method else gr.skip()
+           for (owner, name), part in asked.options.items()}}
+    return [values[part] for part in asked.inputs]
 
 
 def ways(method: str, spread: str, protect: str, rounding: str) -> tuple[Any, Any, Any]:

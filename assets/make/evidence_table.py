@@ -1,4 +1,4 @@
-"""What ``assets.make.evidence`` found, as the README shows it: two tables, and sentences that follow from them."""
+"""What ``assets.make.evidence`` found, as the docs show it: two tables, and sentences that follow from them."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -62,10 +62,13 @@ def label(name: str) -> str:
 
 
 def verbs() -> str:
-    """The public functions in a line each."""
-    found = {name: getattr(pruning, name) for name in pruning.__all__}
-    return grid(["function", "what it does"], [[f"`pruning.{name}`", (inspect.getdoc(thing) or "").splitlines()[0]]
-                                               for name, thing in found.items() if inspect.isfunction(thing)])
+    """The public names in a line each: functions, then classes."""
+    def listed(title: str, of_kind: Callable[[Any], bool]) -> str:
+        return grid([title, "what it is"], [[f"`pruning.{name}`", (inspect.getdoc(thing) or "").splitlines()[0]]
+                                            for name, thing in public.items() if of_kind(thing)])
+
+    public = {name: getattr(pruning, name) for name in pruning.__all__}
+    return f"{listed('function', inspect.isfunction)}\n\n{listed('class', inspect.isclass)}"
 
 
 def source(paper: str) -> str:

@@ -6,6 +6,7 @@ imports, so that a room imports from lower floors alone.
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def floors(package: str) -> dict[str, int]:
     return found
 
 
+@cache
 def imports(package: str) -> dict[str, set[str]]:
     """For each room of a package, the rooms that it imports from."""
     graph: dict[str, set[str]] = {}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from functools import cache
+from graphlib import CycleError
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,17 @@ def test_the_house_has_every_room():
     floors = rooms.floors("pruning")
     assert (floors["errors"], max(floors, key=floors.__getitem__)) == (1, "__main__")
     assert {"criteria", "errors", "network"} <= rooms.imports("pruning")["systems"]
+
+
+def test_floors_follow_imports_and_a_circle_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "ROOT", tmp_path)
+    for package, of_low in (("straight", ""), ("circle", "from circle.high import x")):
+        (tmp_path / package / "low").mkdir(parents=True)
+        (tmp_path / package / "low" / "__init__.py").write_text(f'"""The ground,\nbroken. More."""\n{of_low}\n')
+        (tmp_path / package / "high.py").write_text(f'"""Above."""\nimport {package}.low\n')
+    assert rooms.rows("straight") == [["`low/`", "1", "The ground, broken. More."], ["`high.py`", "2", "Above."]]
+    with pytest.raises(CycleError):
+        rooms.floors("circle")
 
 
 # Scripts run as they stand there, but for what makes them long.

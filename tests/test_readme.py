@@ -1,4 +1,4 @@
-"""The README's tables are what the code says, its pictures exist, and its commands and scripts work."""
+"""README and docs: tables are what the code says, links lead somewhere, and every command and script works."""
 
 import argparse
 import importlib.util
@@ -10,62 +10,179 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import cache
+from graphlib import CycleError
 from pathlib import Path
 
 import pytest
 
-from assets.make import tables
+import pruning
+from assets.make import rooms, tables
 from pruning.__main__ import main
+from pruning.models import sources
 
-README = Path("README.md").read_text(encoding="utf-8")
+ROOT = tables.ROOT
+PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in tables.PAGES}
+README = PAGES["README.md"]
+MOST_WORDS = 1000  # of the README, tables and scripts among them
+FOLDERS = "pruning|ui|tests|docs|assets|benchmarks"
 
 
-def test_tables_are_as_generated():
-    assert tables.filled(README) == README
+@pytest.fixture(scope="module", autouse=True)
+def cheap():
+    """Bundled models are loaded once for all commands and scripts; errors of a recovery are taken on a few calls."""
+    load, loaded = sources.load_pipeline, cache(sources.load_pipeline)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "load_pipeline", lambda source, **how: (
+            loaded if source in sources.BUNDLED else load)(source, **how))
+        patch.setattr("pruning.recovery.shown.JUDGED", 4)
+        yield
 
 
-def test_pictures_exist():
-    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
-        assert Path(path).exists(), path
+# Words, tables and links.
+
+
+def test_the_readme_is_short():
+    words = [word for word in README.split("---", 2)[2].split() if re.search(r"\w", word)]
+    assert len(words) <= MOST_WORDS, f"README.md has {len(words)} words; move some to docs/"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_as_generated(page):
+    assert tables.filled(PAGES[page]) == PAGES[page], f"{page} is stale: run python -m assets.make.tables"
+
+
+def test_every_generated_table_is_shown_and_no_other_is_marked():
+    marked = {name for text in PAGES.values() for name in tables.MARKED.findall(text)}
+    assert marked >= {*tables.TABLES, *(file.stem for file in tables.RESULTS.glob("*.json")), "power"}
+    with pytest.raises(KeyError, match="no table is called 'nothing'"):
+        tables.filled("<!-- nothing -->\n<!-- /nothing -->")
+
+
+def test_a_benchmark_without_results_says_how_to_take_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.benchmark("power").startswith("`python -m benchmarks.power` makes this table")
+
+
+def slugs(text):
+    """The anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_resolve(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", PAGES[page], flags=re.S)):
+        if not link.startswith("https://"):
+            name, _, anchor = link.partition("#")
+            path = (ROOT / page).parent / name if name else ROOT / page
+            assert path.exists(), link
+            assert not anchor or anchor in slugs(path.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page):
+    for name in re.findall(rf"`(?:pytest )?((?:{FOLDERS})/[\w./-]*)", PAGES[page]):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_house_has_every_room():
+    shown = set(re.findall(r"^\| `([\w.]+/?)` \| \d+ \| \S", PAGES["docs/house.md"], re.M))
+    folders = {f"{path.name}/" for package in rooms.PACKAGES for path in (ROOT / package).iterdir()
+               if (path / "__init__.py").exists()}
+    assert shown >= folders >= {"criteria/", "units/", "plots/"}
+    floors = rooms.floors("pruning")
+    assert (floors["errors"], max(floors, key=floors.__getitem__)) == (1, "__main__")
+    assert {"criteria", "errors", "network"} <= rooms.imports("pruning")["systems"]
+
+
+def test_floors_follow_imports_and_a_circle_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "ROOT", tmp_path)
+    for package, of_low in (("straight", ""), ("circle", "from circle.high import x")):
+        (tmp_path / package / "low").mkdir(parents=True)
+        (tmp_path / package / "low" / "__init__.py").write_text(f'"""The ground,\nbroken. More."""\n{of_low}\n')
+        (tmp_path / package / "high.py").write_text(f'"""Above."""\nimport {package}.low\n')
+    assert rooms.rows("straight") == [["`low/`", "1", "The ground, broken. More."], ["`high.py`", "2", "Above."]]
+    with pytest.raises(CycleError):
+        rooms.floors("circle")
+
+
+# Scripts run as they stand there, but for what makes them long.
+
+
+SCRIPTS = {"README.md", "docs/methods.md", "docs/architectures.md", "docs/add-a-method.md"}  # a page has one at most
+SHORTER = {'method="diff-pruning", ': 'method="diff-pruning", every=250, ', "steps=100": "steps=1, batch=2"}
+
+
+def script(page):
+    """A page's script, made short."""
+    code, = re.findall(r"```python\n(.*?)```", PAGES[page], re.S)
+    for long, short in SHORTER.items():
+        code = code.replace(long, short)
+    return code
+
+
+def test_every_script_is_run_below():
+    assert {page for page, text in PAGES.items() if "```python\n" in text} == SCRIPTS
 
 
 def test_the_script_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    source = re.search(r"```python\n(import pruning.*?)```", README, re.S)
-    assert source is not None
-    exec(source.group(1), {"__name__": "example"})
+    exec(script("README.md"), {"__name__": "example"})
     assert (tmp_path / "out" / "half" / "plan.json").exists()
 
 
 def test_the_script_of_diff_pruning_works():
-    source = re.search(r"```python\n(pipe = pruning.load\(\"emoji-ddpm\"\).*?)```", README, re.S)
-    assert source is not None
     made = {}
-    exec("import pruning\n" + source.group(1).replace("steps=100", "steps=1"), made)
+    exec(script("docs/methods.md"), made)
     assert made["plan"].recipe.units == "channel"
-    report = made["pruning"].report(made["pipe"], made["smaller"], made["plan"])
+    report = pruning.report(made["pipe"], made["smaller"], made["plan"])
     assert report.params["pruned"] < 0.6 * report.params["dense"]
 
 
+def test_the_script_of_architectures_works():
+    made = {}
+    exec(script("docs/architectures.md"), made)
+    assert made["shapes"].unet.conv_in.weight.is_meta
+    assert made["small"].unet.conv_in.weight.std() > 0
+
+
+def test_the_example_method_works(tiny):
+    try:
+        exec(script("docs/add-a-method.md"), {"__name__": "example"})
+        plan = pruning.plan(tiny, "row-norm", ratio=0.5, power=2)
+        assert plan.recipe.method == "row-norm"
+    finally:
+        pruning.METHODS.pop("row-norm", None)
+
+
 # The commands run as they stand there, in a folder of their own, with this one rule: what only makes them long is made
-# short by flags at the end, which win over those before.
-SHORT = {"compare": "--steps 2", "recover": "--steps 1 --batch 2 --calibration-samples 8", "generate": "--steps 2"}
+# short by flags at the end, which win over those before. Each key is a part of the commands that it shortens.
+SHORT = {"compare ": "--steps 2", "recover ": "--steps 1 --batch 2 --calibration-samples 8", "generate ": "--steps 2",
+         "--method wanda": "--calibration-samples 2 --buckets 1"}
 LAST = ("recover", "compare")  # they read what the others write
 COMMANDS = [" ".join(line.split()) for line in dict.fromkeys(
-    re.findall(r"`(python -m [^`]+)`", README) + re.findall(r"^(python -m .+)$", README, re.M))]
+    line for text in PAGES.values() for line in (*re.findall(r"`(python -m [^`]+)`", text),
+                                                 *re.findall(r"^(python -m .+)$", text, re.M)))]
+
+
+def shortened(line):
+    """The arguments of a command, made short."""
+    return shlex.split(" ".join([line, *(flags for part, flags in SHORT.items() if part in line)]))
 
 
 def test_the_commands_work(tmp_path, monkeypatch, capsys):
     lines = sorted((line.removeprefix("python -m pruning ") for line in COMMANDS if "-m pruning " in line),
                    key=lambda line: line.split()[0] in LAST)
-    assert {line.split()[0] for line in lines} >= {"methods", "inspect", "plan", "prune", "recover", "compare"}
+    assert {line.split()[0] for line in lines} == {
+        "methods", "inspect", "score", "overlap", "plan", "prune", "generate", "recover", "compare"}
     monkeypatch.chdir(tmp_path)
     for line in lines:
-        words = shlex.split(line)
-        assert main([*words, *SHORT.get(words[0], "").split()]) == 0, line
+        assert main(shortened(line)) == 0, line
     assert len(list((tmp_path / "out" / "pair").glob("*.png"))) == 3
     assert (tmp_path / "out" / "better" / "model_index.json").is_file()
-    printed, said = capsys.readouterr().out, re.search(r"flux-dev` counts ([\d,]+) parameters", README)
+    printed = capsys.readouterr().out
+    said = re.search(r"flux-dev` counts ([\d,]+) parameters", PAGES["docs/architectures.md"])
     assert said is not None
     assert said[1] in printed
 
@@ -114,21 +231,6 @@ def test_the_page_starts():
                 assert (answer.status, "Prunescope" in answer.read().decode()) == (200, True)
         finally:
             page.terminate()
-
-
-def test_the_example_method_works(tmp_path, tiny):
-    import pruning
-
-    source = re.search(r"```python\n(@METHODS\.add.*?)```", README, re.S)
-    assert source is not None
-    head = ("from dataclasses import dataclass\nfrom typing import ClassVar\nfrom pruning.criteria import METHODS\n"
-            "from pruning.registry import knob\nfrom pruning.scores import SiteScores\n")
-    try:
-        exec(head + source.group(1), {"__name__": "example"})
-        plan = pruning.plan(tiny, "row-norm", ratio=0.5, power=2)
-        assert plan.recipe.method == "row-norm"
-    finally:
-        pruning.METHODS.pop("row-norm", None)
 
 
 def test_the_front_matter_suits_a_space():

@@ -122,7 +122,7 @@ def main() -> None:
     parse.add_argument("--model", type=Path, default=emoji_ddpm.FOLDER)
     parse.add_argument("--clip", type=Path, default=emoji_clip.FOLDER)
     parse.add_argument("--out", type=Path, default=Path("build/evidence"), help="where cells are kept")
-    parse.add_argument("--results", type=Path, default=RESULTS, help="the file that the README's table is made of")
+    parse.add_argument("--results", type=Path, default=RESULTS, help="the file that the table in docs/ is made of")
     options = parse.parse_args()
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     cells = planned(options)

@@ -1,4 +1,4 @@
-"""What ``assets.make.evidence`` found, as the README shows it: two tables, and sentences that follow from them."""
+"""What ``assets.make.evidence`` found, as the docs show it: two tables, and sentences that follow from them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -95,10 +95,11 @@ def sentences(found: Mapping[str, Any]) -> str:
     """What is in the tables, and what of it chance does not explain."""
     asked, cells, floor = found["settings"], found["cells"], found["dense"]["floor"]
     lines = [
-        "Means over seeds, ± the standard deviation. Rows of one ratio have the same sizes, but for those that rank "
-        "all layers together. The error is that of the noise found in real glyphs, placed where the model did not learn "  # noqa: E501
-        f"them ({found['dense']['error']:.3g} of the dense model); most of it is at few timesteps, so it stands by "
-        f"bins, too. {asked['samples']} samples begin with the same noise in every model. A sample is recognised when "
+        "Means over seeds, ± the standard deviation. Rows of one ratio have the same sizes, except those that rank "
+        "all layers together. The error is that of the noise found in real glyphs, placed where the model did not "
+        f"learn them ({found['dense']['error']:.3g} of the dense model); most of it is at few timesteps, so it is "
+        f"given by bins of timesteps, too. {asked['samples']} samples begin with the same noise in every model. A "
+        "sample is recognised when "
         "its outlines fit a glyph that the model learnt; same glyph is the share of the dense model's recognised "
         f"samples that are still recognised as the same. The Fréchet distance is taken with `{found['proxy']}`, a "
         f"proxy; as many other real pictures have {floor['frechet']:.3g}, and {100 * floor['recognised']:.0f} % of "

@@ -1,1 +1,1 @@
-"""From a request to a plan."""
+"""From a request to a plan, its preview while a ratio is dragged, and how far two methods agree."""

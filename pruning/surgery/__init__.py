@@ -1,1 +1,1 @@
-"""A plan becomes a new pipeline."""
+"""What changes a copy of a network: zeros, slices, norms, and weights that make up for those that went."""

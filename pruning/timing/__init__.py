@@ -1,1 +1,1 @@
-"""What the clock says, and what it can tell."""
+"""The clock: runs in pairs, intervals of their ratio, where the time goes, and which kernels a machine has."""

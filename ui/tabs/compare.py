@@ -17,7 +17,7 @@ from ui.state import History
 from ui.views import drawing, pairs
 from ui.widgets.alert import alert, hint, known, note
 from ui.widgets.events import ALONE, VIEW, After
-from ui.widgets.places import shown
+from ui.widgets.places import shown, unchanged
 from ui.widgets.progress import noted
 
 
@@ -44,7 +44,7 @@ class Compare:
 
     def generated(self, history: History, use: bool, *values: Any) -> Iterator[list[Any]]:
         """The pair as it is drawn, or one sentence why not; the last good pair is back then."""
-        yield [*self.same, note("Preparing the pruned model."), gr.skip(), True]
+        yield [*unchanged(), note("Preparing the pruned model."), gr.skip(), True]
         try:
             yield from self.drawn(history, use, *self.shell.wanted(values))
         except Exception as error:
@@ -53,18 +53,13 @@ class Compare:
             if not told:  # a fault of ours is shown as one
                 raise
 
-    @property
-    def same(self) -> list[Any]:
-        """The shown pair as it is."""
-        return [gr.skip()] * len(self.shell.places.all)
-
     def drawn(self, history: History, use: bool, recipe: Recipe, shot: Shot) -> Iterator[list[Any]]:
         """What a drawing shows, step by step."""
         for event in drawing.pair(recipe, shot, history.trained(recipe) if use else None):
             if isinstance(event, Looked):
-                yield [*self.same, noted(event, "Preparing the pruned model: "), gr.skip(), True]
+                yield [*unchanged(), noted(event, "Preparing the pruned model: "), gr.skip(), True]
             elif isinstance(event, drawing.Frame):
-                yield [pairs.running(event, shot), *self.same[1:], "", gr.skip(), True]
+                yield [pairs.running(event, shot), *unchanged()[1:], "", gr.skip(), True]
             else:
                 history = history.added(event)
                 yield [*shown(history), "", history, False]
@@ -73,7 +68,7 @@ class Compare:
         """Nothing is left to stop. A drawing that was stopped leaves the last finished pair, as if it had not begun."""
         off = gr.Button(interactive=False)
         if not drawing:
-            return [*self.same, off, gr.skip(), False]
+            return [*unchanged(), off, gr.skip(), False]
         return [*shown(history), off, hint("Stopped. The pair shown is the last that was finished."), False]
 
     def back(self, history: History, event: gr.EventData) -> list[Any]:

@@ -16,7 +16,7 @@ from ui.state import History, Pair
 from ui.views import drawing
 from ui.widgets.alert import alert, known, note
 from ui.widgets.events import ALONE, VIEW, After
-from ui.widgets.places import shown
+from ui.widgets.places import shown, unchanged
 
 RUNS = intervals.FEWEST, 20  # pairs of them
 
@@ -77,7 +77,7 @@ def timed(history: History, found: tuple[Pair, Pair] | None, said: str) -> list[
         return [*shown(history), history, None, off, off, "", ""]
     if "alert" not in (said or ""):
         said = note("Stopped; nothing was measured.")
-    return [*[gr.skip()] * len(shown(history)), gr.skip(), None, off, off, said, said]
+    return [*unchanged(), gr.skip(), None, off, off, said, said]
 
 
 def clocked(pair: Pair, repeats: int | None) -> Iterator[tuple[str, Pair | None]]:

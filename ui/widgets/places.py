@@ -37,6 +37,11 @@ def shown(history: History) -> list[Any]:
             pairs.panel(pair)]
 
 
+def unchanged() -> list[Any]:
+    """The pair that is shown stays, for ``Places.all``."""
+    return [gr.skip()] * len(fields(Places))
+
+
 def build() -> Places:
     """The places with the pair of the first paint."""
     first = pairs.prepared()

@@ -142,7 +142,7 @@ def recover(pruned: Any, dense: Any = None, *, component: str | None = None, ste
     """A new pipeline whose denoiser was trained further; the given ones stay as they were.
 
     ``dense`` is the model before pruning: its own pictures, or what it draws, are the samples; without it,
-    ``calibration`` names a folder of pictures. Of eight samples one is kept apart, and the error there before and after
+    ``calibration`` names a folder of pictures. Of eight samples one is held out, and the error there before and after
     is in the plan. Zeros that a mask made stay zero. ``losses`` are weights of what is made small ({"task": 1}).
     ``recovery.recovering`` is the same as a stream, which can be stopped and goes on where it was.
 

@@ -205,9 +205,9 @@ def test_what_was_adjusted_is_said(done, refused, tiny_folder, tmp_path, capsys)
     planned = done("plan", tiny_folder, *how, "-o", file)["adjusted"]
     pruned = done("prune", tiny_folder, "--plan", file, "-o", out)
     told = pruned["adjusted"]
-    assert planned["said"].endswith("; the plan adjusts them anew wherever it is carried out.")
+    assert planned["said"].endswith(". The plan adjusts them again wherever it is carried out.")
     assert told == planned | {"said": told["said"]}
-    assert told["said"].endswith("; the plan alone cannot make this model again, the saved folder is the model.")
+    assert told["said"].endswith(". The plan cannot rebuild these weights, so keep the saved folder.")
     assert told["after"] < told["before"]
     errors = Plan.from_json((out / "plan.json").read_text()).steps[-1].decision.sites
     assert {layer["name"]: layer["error"] for layer in pruned["layers"] if layer["error"]} == errors

@@ -271,7 +271,7 @@ def test_a_few_steps_are_profiled(tiny, steps, profiled):
 def test_where_nobody_can_tell_there_is_no_share(tiny, smaller, monkeypatch):
     with profiling(activities=[ProfilerActivity.CPU]):  # one at a time
         assert profile.operators(clock.Run(tiny, pruning.Shot("a", steps=1))) == {}
-    monkeypatch.setattr(clock, "supported_activities", set)
+    monkeypatch.setattr(profile, "supported_activities", set)
     assert clock.interleaved(tiny, smaller, pruning.Shot("a", steps=1), repeats=1).kernels is None
 
 

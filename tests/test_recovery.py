@@ -22,7 +22,7 @@ from pruning.calibration.call import generator
 from pruning.cli.watched import Asked, Watch
 from pruning.decisions import check
 from pruning.models import saving
-from pruning.network.notes import plan_of, remember
+from pruning.network.notes import note, plan_of
 from pruning.network.subject import subject
 from pruning.progress import Looked, drained
 from pruning.recovery import (
@@ -143,7 +143,7 @@ def test_the_first_steps_of_adam_and_of_the_average_by_hand(ddpm, how, album):
 def test_one_of_eight_samples_is_kept_apart(tiny):
     looked_at = subject(tiny)
     for count, held, on in ((3, (0, 1, 2), "3 samples it was trained on"), (7, tuple(range(7)), "trained on"),
-                            (8, (7,), "1 sample kept apart"), (17, (7, 15), "2 samples kept apart")):
+                            (8, (7,), "1 held-out sample"), (17, (7, 15), "2 held-out samples")):
         prompts = tuple("ab"[i % 2] * (i + 1) for i in range(count))
         asked = Calibration(prompts, samples=count, source="generated")
         with pytest.MonkeyPatch.context() as patch:
@@ -375,7 +375,7 @@ def test_the_report_says_what_was_done(small, tiny, how):
         report = pruning.report(tiny, pipe, plan_of(pipe))
         told = report.recovered
         assert (told["steps"], told["before"], told["after"]) == (steps, entry(pipe)["before"], entry(pipe)["after"])
-        assert f"fine-tuned for {steps} steps: the denoising error" in told["said"]
+        assert f"Fine-tuned for {steps} steps: denoising error" in told["said"]
         assert "4 samples it was trained on" in told["said"]
         assert json.loads(json.dumps(report.to_dict()))["recovered"] == told
         assert (report.units, report.params, report.layers) == (plain.units, plain.params, plain.layers)
@@ -426,7 +426,7 @@ def test_the_dense_model_draws_the_samples_of_a_pruned_one(small, tiny, how, mon
 
 
 def test_the_models_own_pictures_are_the_default(small, tiny):
-    own = remember(pipeline(), "emoji-sd")
+    own = note(pipeline(), source="emoji-sd")
     settled = sides.settled(subject(small), subject(own), Recovery())
     assert settled.calibration == Calibration(samples=1024, source="bundled")
     assert sides.settled(subject(small), subject(tiny), Recovery()).calibration == Calibration(
@@ -438,7 +438,7 @@ def test_the_bundled_model_without_a_prompt_learns_from_its_own_pictures(tmp_pat
     smaller = pruning.apply(pipe, pruning.plan(pipe, "magnitude", 0.3, units="channel", protect=("conv_out",)))
     better = pruning.recover(smaller, pipe, steps=1, batch=2)
     (entry,) = plan_of(better).steps[-1].decision.sites.values()
-    assert entry["on"] == "36 samples kept apart"  # of 288
+    assert entry["on"] == "36 held-out samples"  # of 288
     assert entry["after"] != entry["before"] > entry["dense"]
     assert entry["options"]["calibration"]["samples"] == 1024
     again = pruning.load(pruning.save(better, tmp_path / "better"))
@@ -506,7 +506,7 @@ def test_a_loss_that_is_no_number_stops_the_run(small, tiny, how, monkeypatch):
     training = Training()
     monkeypatch.setattr(loop, "LOSSES", {"task": lambda batch: losses.task(batch) * (
         float("nan") if training.step else 1)})
-    with pytest.raises(pruning.Refused, match=r"no number any more at step 2\. Choose a smaller rate"):
+    with pytest.raises(pruning.Refused, match=r"became NaN or infinite at step 2\. Choose a smaller learning rate"):
         recovered(small, tiny, how(), state=training)
     assert all(tensor.isfinite().all() for part in (training.weights, training.first) for tensor in part.values())
 
@@ -571,7 +571,7 @@ def test_the_command(command, tmp_path, capsys, small, tiny, how, folders):
         how().calibration, samples=1024)))))
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert main([*command[:-1], str(tmp_path / "two"), "--loss", "task=1"]) == 0
-    assert "fine-tuned for 3 steps" in capsys.readouterr().out
+    assert "Fine-tuned for 3 steps" in capsys.readouterr().out
     compared = ["compare", str(folders / "dense"), str(tmp_path / "out"), "--prompt", "a", "--steps", "1", "-o",
                 str(tmp_path / "pictures"), "--json"]
     assert main(compared) == 0
@@ -685,7 +685,7 @@ def test_the_dense_models_own_pictures_teach_a_pruned_model_from_a_folder(album,
     (tmp_path / "tiny" / "calibration" / "captions.json").write_text(json.dumps(captions))
     monkeypatch.setattr("pruning.calibration.pictures.MODELS", tmp_path)
     monkeypatch.chdir(tmp_path)
-    dense = remember(pruning.load(folders / "dense"), "tiny")
+    dense = note(pruning.load(folders / "dense"), source="tiny")
     made = pruning.recover(pruning.load(folders / "pruned"), dense, steps=1, batch=2)
     assert entry(made)["options"]["calibration"]["source"] == "bundled"
     assert entry(made)["on"] == "4 samples it was trained on"
@@ -703,7 +703,7 @@ def test_ctrl_c_before_anything_was_trained(tmp_path):
 @pytest.mark.parametrize(("flags", "words"), [
     (("--steps", "0"), "steps cannot be 0"), (("--steps", "many"), "steps takes a whole number"),
     (("--loss", "tusk"), "There are task"), (("--loss", "task=x"), "a number"),
-    (("--component", "text_encoder"), "is no denoiser"), (("--state", "."), "is no file"),
+    (("--component", "text_encoder"), "is no denoiser"), (("--state", "."), "There is no file"),
     (("--state", "out/state"), "Choose a file beside it")])
 def test_commands_that_are_refused(command, capsys, flags, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -15,10 +15,11 @@ from torch import nn
 import pruning
 from pruning.calibration import samples
 from pruning.calibration.call import Call
+from pruning.decisions import applying
 from pruning.network.notes import plan_of
 from pruning.network.subject import subject
 from pruning.reports import aftercare
-from pruning.surgery import applying, repair, solver
+from pruning.surgery import repair, solver
 from pruning.types import Calibration
 from pruning.units.catalog import find
 from pruning.units.weight import sites
@@ -127,8 +128,8 @@ def correlated(n, count, seed):
 @pytest.mark.parametrize(("n", "share", "seed"), [(90, 0.5, 11), (144, 0.3, 12), (144, 0.7, 13), (60, 0.9, 14)])
 def test_hard_layers_come_within_the_bound_of_the_exact_answer(n, share, seed, worth, monkeypatch):
     """Whether factorised or iterated on, in float32; the exact answer is lstsq's in float64, row by row."""
-    monkeypatch.setattr(repair, "WORTH", worth)
-    monkeypatch.setattr(repair, "BATCH", 3 * n * n)  # several batches
+    monkeypatch.setattr(solver, "WORTH", worth)
+    monkeypatch.setattr(solver, "BATCH", 3 * n * n)  # several batches
     x, weight = correlated(n, 400, seed), weights(32, n, seed)
     keep = torch.rand(32, n, generator=torch.Generator().manual_seed(seed)) >= share
     keep[0], keep[1] = True, False
@@ -156,7 +157,7 @@ def oracle(weight, keep, moments):
 
 def test_what_is_not_done_is_said(monkeypatch):
     """The bound holds however early it stops."""
-    monkeypatch.setattr(repair, "WORTH", 0)
+    monkeypatch.setattr(solver, "WORTH", 0)
     x, weight, keep = correlated(90, 400, 21), weights(16, 90, 21), torch.rand(
         16, 90, generator=torch.Generator().manual_seed(21)) < 0.5
     moments = x.T @ x
@@ -164,7 +165,7 @@ def test_what_is_not_done_is_said(monkeypatch):
     least_far = float(squared(weight - oracle(weight, keep, moments), damped).sum())
     last = float("inf")
     for turns in (5, 20, 80):
-        monkeypatch.setattr(repair, "TURNS", turns)
+        monkeypatch.setattr(solver, "TURNS", turns)
         found, above = solver.solved(weight, keep, moments)
         far = float(squared(weight - found, damped).sum()) / least_far - 1
         assert far <= above
@@ -688,11 +689,11 @@ def test_the_report_tells_the_errors(tiny, masked, case):
     counted = sum(now < was for was, now in errors.values())
     before, after = (median(side) for side in zip(*errors.values(), strict=True))
     fell = f"in {counted} of {len(errors)} layers: the output error fell from {before:.3g} to {after:.3g}"
-    words = f"What stays was adjusted {fell} (median of all), on samples kept apart; "
-    kept = "the plan alone cannot make this model again, the saved folder is the model."
+    words = f"What stays was adjusted {fell} (median of all), on held-out samples. "
+    kept = "The plan cannot rebuild these weights, so keep the saved folder."
     numbers = {"layers": counted, "of": len(errors), "before": before, "after": after}
     assert done["adjusted"] == numbers | {"said": words + kept}
-    assert asked["adjusted"] == numbers | {"said": f"{words}the plan adjusts them anew wherever it is carried out."}
+    assert asked["adjusted"] == numbers | {"said": f"{words}The plan adjusts them again wherever it is carried out."}
     bare = pruning.report(tiny, zeros, plan_of(zeros)).to_dict()
     assert bare["adjusted"] is None
     assert {layer["error"] for layer in bare["layers"]} == {None}

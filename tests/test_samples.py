@@ -26,7 +26,7 @@ from pruning.drawing import canvas
 from pruning.drawing.images import draw
 from pruning.errors import Refused
 from pruning.network.fingerprint import fingerprint
-from pruning.network.notes import remember
+from pruning.network.notes import note
 from pruning.network.subject import subject
 from pruning.types import Calibration, Shot
 
@@ -268,7 +268,7 @@ def test_a_pipeline_without_prompts_is_not_prompted(unprompted, changes):
 
 def test_defaults(tiny):
     assert samples.settled(subject(tiny), None) == Calibration(source="generated")
-    bundled = subject(remember(copy.copy(tiny), "emoji-sd"))
+    bundled = subject(note(copy.copy(tiny), source="emoji-sd"))
     assert samples.settled(bundled, None) == Calibration()
     assert samples.sources(bundled) == ["bundled", "generated", "noise"]
     assert call._captions(bundled, Calibration(samples=1, source="generated")) == ["red heart on a white background"]
@@ -295,7 +295,7 @@ def test_what_cannot_be_is_refused_with_the_remedy(tiny, tmp_path, monkeypatch, 
 
 def test_bundled_pictures_keep_their_captions(tiny):
     with pytest.raises(Refused, match="captions of their own"):
-        samples.settled(subject(remember(copy.copy(tiny), "emoji-sd")), Calibration(("a cat",)))
+        samples.settled(subject(note(copy.copy(tiny), source="emoji-sd")), Calibration(("a cat",)))
 
 
 def test_why_not(tiny):

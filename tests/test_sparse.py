@@ -17,7 +17,7 @@ import pruning
 from pruning import cache
 from pruning.network.fingerprint import fingerprint
 from pruning.network.subject import subject
-from pruning.reports import accounting, speed
+from pruning.reports import speed
 from pruning.reports.speed import ran_sparse
 from pruning.reports.verdict import sentence
 from pruning.timing import clock, kernels, sparse
@@ -338,7 +338,7 @@ def on_cuda(monkeypatch):
     def ceiling(sites, costs, dtype, device, pattern):
         return kernels.ceiling(sites, costs, dtype, "cuda", pattern)
 
-    monkeypatch.setattr(accounting, "ceiling", ceiling)
+    monkeypatch.setattr("pruning.reports.speed.ceiling", ceiling)
 
 
 def test_the_words_by_hand():

@@ -183,15 +183,13 @@ def test_a_pattern_on_a_cpu_says_why(tiny):
 
 def test_a_report_knows_the_layers_that_the_pattern_took(tiny, monkeypatch):
     """As if it stood on a GPU."""
-    from pruning.reports import accounting
-
     def on_a_gpu(sites, costs, dtype, device_type, pattern):
         asked.append([site.name for site in sites])
         assert (dtype, device_type, pattern) == (torch.float32, "cpu", "2:4")
         return Ceiling(3, 7, 0.4, costs.count()[1] // 5, 1.25, {})
 
     asked: list = []
-    monkeypatch.setattr(accounting, "ceiling", on_a_gpu)
+    monkeypatch.setattr("pruning.reports.speed.ceiling", on_a_gpu)
     plan = pruning.plan(tiny, pattern="2:4", only=("mid_block*",))
     told = pruning.report(tiny, pruning.apply(tiny, plan), plan).speed
     assert [set(names) for names in asked] == [set(plan.steps[-1].decision.sites)]

@@ -459,10 +459,10 @@ def test_global_meets_the_ratio_within_one_unit(tiny, units, ratio):
 
 
 @pytest.mark.parametrize(("units", "spread", "ratio", "words"), [
-    ("head", "layer", 0.1, "10.0% of 4 heads a layer is less than one.*25.0%"),
-    ("head", "global", 0.01, "1.0% of 80 units in all layers together is less than one.*1.3%"),
-    ("channel", "layer", 0.1, "10.0% of 4 channels a layer is less than one.*25.0%"),
-    ("channel", "global", 0.001, "0.1% of 50 units in all layers together is less than one.*2.0%")])
+    ("head", "layer", 0.1, "10.0% of 4 heads per layer is less than one head.*25.0%"),
+    ("head", "global", 0.01, "1.0% of 80 units in all layers together is less than one unit.*1.3%"),
+    ("channel", "layer", 0.1, "10.0% of 4 channels per layer is less than one channel.*25.0%"),
+    ("channel", "global", 0.001, "0.1% of 50 units in all layers together is less than one unit.*2.0%")])
 def test_a_ratio_too_coarse_for_the_units_names_one_that_works(tiny, units, spread, ratio, words):
     how = {"units": units, "spread": spread, "only": ("*attn?", "*resnets.?")}  # no channels that meet no norm
     with pytest.raises(pruning.Refused, match=words) as refusal:

@@ -66,7 +66,7 @@ def recovering(student: Any, teacher: Any = None, options: Recovery = DEFAULTS, 
 
     Raises:
         Refused: the component cannot be trained, the samples cannot be had, or the state is of another run; or, on the
-            way, the loss is no number any more.
+            way, the loss became NaN or infinite.
     """
     learner, mentor = sides.pair(student, teacher, component)
     options = sides.settled(learner, mentor, options)
@@ -127,7 +127,8 @@ class Run:
                 tensor.grad.mul_(stays)
         value, size = float(loss.detach()), float(nn.utils.clip_grad_norm_(self.tensors, CLIP, foreach=True))
         if not (isfinite(value) and isfinite(size)):  # nothing of this step is in the state yet
-            raise Refused(f"The loss is no number any more at step {self.state.step + 1}.", "Choose a smaller rate.")
+            raise Refused(f"The loss became NaN or infinite at step {self.state.step + 1}.",
+                          "Choose a smaller learning rate.")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1

@@ -39,7 +39,9 @@ class Material:
     def on(self) -> str:
         """What the fixed set is made of, in words."""
         apart = len(self.fit) < self.count
-        return f"{len(self.held)} sample{'s' * (len(self.held) > 1)} {'kept apart' if apart else 'it was trained on'}"
+        plural = "s" * (len(self.held) > 1)
+        return f"{len(self.held)} held-out sample{plural}" if apart else (
+            f"{len(self.held)} sample{plural} it was trained on")
 
     @property
     def mark(self) -> str:

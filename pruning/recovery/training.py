@@ -119,7 +119,7 @@ class Training:
             Refused: it is no such file, or is not whole.
         """
         if not Path(file).is_file():
-            raise Refused(f"{file} is no file.", "Give the file that a recovery left when it was stopped.")
+            raise Refused(f"There is no file {file}.", "Give the file that a recovery left when it was stopped.")
         try:
             with safe_open(file, "pt") as held:
                 notes = held.metadata() or {}

@@ -5,6 +5,8 @@ from typing import Any
 
 from pruning.types import Adjusted, Calibration, Plan, PlanStep
 
+REBUILT = "The plan cannot rebuild these weights, so keep the saved folder."
+
 
 def _mended(done: Plan, step: PlanStep) -> PlanStep | None:
     """The step that adjusted what a step left."""
@@ -21,9 +23,8 @@ def _adjusted(step: PlanStep, again: bool) -> dict[str, Any]:
     count = sum(after < before for before, after in errors)
     was, now = (median(side) for side in zip(*errors, strict=True))
     return {"layers": count, "of": len(errors), "before": was, "after": now,
-            "said": f"{_fell(count, len(errors), was, now)}{', on samples kept apart' if _apart(step) else ''}; " + (
-                "the plan adjusts them anew wherever it is carried out." if again else
-                "the plan alone cannot make this model again, the saved folder is the model.")}
+            "said": f"{_fell(count, len(errors), was, now)}{', on held-out samples' if _apart(step) else ''}. " + (
+                "The plan adjusts them again wherever it is carried out." if again else REBUILT)}
 
 
 def recovered(plan: Plan) -> dict[str, Any] | None:
@@ -32,12 +33,11 @@ def recovered(plan: Plan) -> dict[str, Any] | None:
         return None
     last, steps = plan.trained[-1], sum(entry["steps"] for entry in plan.trained)
     was, now, dense = (None if last.get(key) is None else f"{last[key]:.3g}" for key in ("before", "after", "dense"))
-    fell = "stays at" if was == now else f"{'fell' if last['after'] < last['before'] else 'rose'} from {was} to"
-    of_dense = f" (of the dense model: {dense})" if dense else ""
+    change = f"{now}, unchanged," if was == now else f"{was} → {now}"
+    of_dense = f" (dense {dense})" if dense else ""
     return {"steps": steps, "before": last["before"], "after": last["after"], "dense": last.get("dense"),
-            "said": f"What stays was fine-tuned for {steps} step{'s' * (steps > 1)}: the denoising error {fell} {now}"
-                    f"{of_dense}, on {last.get('on', 'its samples')}; the plan alone cannot make this model again, "
-                    "the saved folder is the model."}
+            "said": f"Fine-tuned for {steps} step{'s' * (steps > 1)}: denoising error {change} on "
+                    f"{last.get('on', 'its samples')}{of_dense}. {REBUILT}"}
 
 
 def _fell(count: int, of: int, was: float, now: float) -> str:

@@ -140,13 +140,13 @@ def _too_coarse(asked: Sequence[tuple[Share, Sequence[Bundles]]], recipe: Recipe
             room = min(able, key=lambda pair: float(pair[0].score[0]))[1]
             count = sum(room.site.units * room.worth for room in part.rooms) // room.size
             ratio = part.amount / (count * room.size)
-            firsts.append((count, f"{ratio:.1%} of {count} " + (
-                f"{room.site.noun}s a layer" if part.alone is not None else "units in all layers together")))
+            alone = part.alone is not None
+            noun, where = (room.site.noun, "per layer") if alone else ("unit", "in all layers together")
+            firsts.append((count, f"{ratio:.1%} of {count} {noun}s {where} is less than one {noun}."))
     if not firsts:
         return Refused("Nothing can go: each layer has a single unit and keeps it.", "Choose another kind of unit.")
     count, text = max(firsts)
-    return Refused(f"{text} is less than one.",
-                   f"One of {count} is {ceil(1000 / count - 1e-9) / 1000:.1%}.")
+    return Refused(text, f"Ask for at least {ceil(1000 / count - 1e-9) / 1000:.1%}.")
 
 
 def reason(site: Site, count: int, recipe: Recipe) -> str | None:

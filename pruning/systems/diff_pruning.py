@@ -30,7 +30,7 @@ VARIANTS = ("diffusers", "ddpm_exp")
 @METHODS.add("diff-pruning")
 @dataclass(frozen=True)
 class DiffPruning:
-    """How much the loss misses a channel, to first order, at the timesteps where the loss is not tiny.
+    """First-order Taylor estimate of the loss increase without a channel, over the timesteps with a noticeable loss.
 
     The gradients of all timesteps that count are summed before weights are multiplied with them (equation 7): what one
     timestep asks for and another forbids cancels. Which count is said by their losses on one batch (equation 6).

@@ -631,7 +631,7 @@ def test_a_training_stops_goes_on_and_shows_pictures_before_and_after(open_page)
     page.wait_for_selector("#stop-train:disabled")
     settled(page)
     assert page.locator("#train-curve circle").count() == 20
-    assert "fine-tuned for 20 steps" in page.inner_text("#before-after")
+    assert "Fine-tuned for 20 steps" in page.inner_text("#before-after")
     assert "fine-tuned for 20 steps" in page.inner_text("#verdict")
     assert page.locator("#use-trained input").is_checked()
     assert serious(page) == []

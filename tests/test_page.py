@@ -717,7 +717,7 @@ def test_a_training_shows_its_curve_and_pictures_before_and_after(trained, parts
     assert curve.count("<circle") == 10
     assert curve.count('class="held"') == 3  # before, after, and in the legend
     assert pictures.count("<img") == 3
-    assert "fine-tuned for 10 steps" in pictures
+    assert "Fine-tuned for 10 steps" in pictures
     after, before, first = history.pairs
     assert first == PREPARED.shown
     assert (before.recovery, after.recovery.steps) == (None, 10)

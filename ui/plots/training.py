@@ -1,4 +1,4 @@
-"""A training as it goes: the loss of every step, and the error on samples kept apart before and after."""
+"""A training as it goes: the loss of every step, and the error on held-out samples before and after."""
 
 from collections.abc import Sequence
 from math import log10
@@ -35,7 +35,7 @@ def training(losses: Sequence[float], of: int, before: float | None = None, afte
     """The curve of a training of ``of`` steps.
 
     ``losses`` are of single steps, each with samples and timesteps of its own, so they jump: the line is their running
-    mean. ``before``, ``after`` and ``dense`` are errors on the same samples kept apart.
+    mean. ``before``, ``after`` and ``dense`` are errors on the same held-out samples.
     """
     known = [value for value in (*losses, before, after, dense) if value]
     if not known:
@@ -71,7 +71,7 @@ def legend(before: float | None, dense: float | None) -> str:
     """What the marks are."""
     parts = [tag("span", "loss of a step", class_="step"), tag("span", "running mean", class_="mean")]
     if before:
-        parts.append(tag("span", "error on samples kept apart", class_="held"))
+        parts.append(tag("span", "error on held-out samples", class_="held"))
     if dense:
         parts.append(tag("span", "that of the dense model", class_="dense"))
     return "".join(parts)
@@ -81,6 +81,6 @@ def in_words(losses: Sequence[float], of: int, before: float | None, after: floa
     """The same for those who cannot see it."""
     found = f"Loss after {len(losses)} of {of} steps"
     found += f": {three(smooth(losses, 20)[-1])} on average over the last ones" if losses else ""
-    found += f". Error on samples kept apart: {three(before)} before" if before else ""
+    found += f". Error on held-out samples: {three(before)} before" if before else ""
     found += f", {three(after)} after" if after else ""
     return found + (f"; the dense model has {three(dense)}." if dense else ".")

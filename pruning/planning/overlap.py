@@ -59,7 +59,7 @@ def removed(scores: Scores, decision: Decision) -> Iterator[tuple[Site, Tensor]]
     """Every site of a catalog with what goes of it, bool: in the weight's shape, or (units,)."""
     catalog, shapes = scores.catalog, scores.catalog.costs.shapes
     touched = [site.name for site in catalog if site.name in decision.sites and site.single]
-    kept = iter(())
+    kept: Iterator[tuple[Site, Tensor]] = iter(())
     if touched:
         kept = kind_of(decision).resolved(decision, scores.stream(touched), lambda site: shapes[site.tensor])
     for site in catalog:

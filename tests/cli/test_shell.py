@@ -15,7 +15,7 @@ from pruning.__main__ import main
 from pruning.cli import shell
 from pruning.cli.shell import Stopped
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def broken_pipe():

@@ -22,7 +22,7 @@ from pruning.metrics.latents import Divergence, apart
 from pruning.metrics.pictures import likeness
 from pruning.metrics.quality import compared
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ORIGIN = Origin("0" * 16, 1, 0)
 HEART = "red heart on a blue background"
 FLAT = 6.5025 / 106.5025  # SSIM of flat 0 and flat 10: c1 / (10 ** 2 + c1), where c1 is (0.01 * 255) ** 2

@@ -24,7 +24,7 @@ from assets.make.emoji_clip import FOLDER as CLIP
 from assets.make.emoji_clip import ranks
 from assets.make.training import Run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HEART = glyphs.Glyph("❤", "red heart", ("heart", "love"), core=True)
 
 

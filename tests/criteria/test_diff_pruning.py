@@ -5,10 +5,9 @@ from math import ceil, floor
 
 import pytest
 import torch
-from conftest import ddpm, same
+from conftest import ddpm, published, same
 from diffusers import UNet2DModel
 from PIL import Image
-from test_stream import published
 from torch import nn
 
 import pruning

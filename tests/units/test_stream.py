@@ -5,7 +5,7 @@ from math import floor
 
 import pytest
 import torch
-from conftest import exact_in_half, output, pipeline, same, state, unet
+from conftest import exact_in_half, output, pipeline, published, same, state, unet
 from diffusers import UNet2DModel
 from torch import nn
 
@@ -103,17 +103,6 @@ def test_the_smaller_model_is_torch_prunings_bit_for_bit(kind):
 
 
 # Published figures.
-
-
-def published(side, times):
-    """The DDPM of Diff-Pruning's table for a picture of a size, without values."""
-    levels = [side >> i == 16 for i in range(len(times))]
-    with torch.device("meta"):
-        return UNet2DModel(
-            sample_size=side, block_out_channels=tuple(128 * n for n in times), layers_per_block=2, norm_num_groups=32,
-            norm_eps=1e-6, attention_head_dim=None, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1,
-            down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in levels),
-            up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(levels)))
 
 
 @pytest.mark.parametrize(("side", "times", "groups", "params"), [

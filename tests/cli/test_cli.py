@@ -420,7 +420,7 @@ def test_a_narrow_folder_without_its_plan(refused, halved, tmp_path):
 
 def program(*argv):
     return subprocess.run([sys.executable, "-m", "pruning", *map(str, argv)], capture_output=True, text=True,
-                          cwd=Path(__file__).parent.parent, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+                          cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
 
 
 def test_the_program(tiny_folder, tmp_path):

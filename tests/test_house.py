@@ -82,6 +82,21 @@ def test_rooms_hold_three_files_and_say_what_they_are():
         assert (ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8"))) or "").endswith(".")
 
 
+SOURCES = sorted((*ROOT.rglob("*.py"), *(ROOT.parent / "ui").rglob("*.py")))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT.parent)))
+def test_what_is_private_stays_in_its_file(path):
+    ours = (name.rpartition(".")[2] for name in imported(path) if name.startswith(("pruning.", "ui.")))
+    assert [name for name in ours if name.startswith("_") and not name.endswith("__")] == []
+
+
+@pytest.mark.parametrize("code", ["decision.kind ==", "decision.kind !=", "in WEIGHTS", "spread ==", "spread !="])
+def test_kinds_are_asked_and_not_compared(code):
+    """What a kind of decision, unit or spread does stands in its own file."""
+    assert [str(path) for path in SOURCES if code in path.read_text(encoding="utf-8")] == []
+
+
 def test_no_file_is_called_like_a_verb():
     assert not {module.split(".")[1] for module in FILES if "." in module} & set(VERBS)
 

@@ -1,4 +1,4 @@
-"""Copies of networks that never run what they were copied from, and what is refused because no copy of it could.
+"""Copies of networks that never run what they were copied from.
 
 A copy drops what was compiled and binds methods to itself. What moves weights around, computes them, or holds on to the
 network in a function is refused, with what to do first. Wrappers (torch.compile, DataParallel) are taken off.
@@ -12,12 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pruning.errors import Refused
-from pruning.network.obstacles import HOOKS, MARK, STATE, _blank, _stands_in, check, method_of, reaches, replaces
-
-# What is in the way of a copy.
-
-
-# Copies.
+from pruning.network.obstacles import HOOKS, MARK, STATE, check, empty, method_of, reaches, replaces, stands_in
 
 
 def copied(net: nn.Module, tensor: Callable[[Tensor], Tensor], hooks: bool = True, runs: bool = True) -> nn.Module:
@@ -54,7 +49,7 @@ def _twin(module: nn.Module, memo: dict[int, Any], tensor: Callable[[Tensor], Te
             vars(twin)[key] = type(value)(kept)
         elif isinstance(value, dict | set | list) and not value:
             vars(twin)[key] = type(value)()
-        elif key != "_compiled_call_impl" and (runs or not _stands_in(module, key, value)):
+        elif key != "_compiled_call_impl" and (runs or not stands_in(module, key, value)):
             _carry(module, twin, key, value, memo, tensor)
     return twin
 
@@ -64,7 +59,7 @@ def _carry(module: nn.Module, twin: nn.Module, key: str, value: Any, memo: dict[
     """Give a copy one of the things that a module has besides tensors and parts."""
     if replaces(module, key, value):
         rebind(module, twin, key, value)
-    elif key == MARK or _blank(value) or isinstance(value, types.FunctionType):
+    elif key == MARK or empty(value) or isinstance(value, types.FunctionType):
         vars(twin)[key] = value
     elif isinstance(value, Tensor):
         vars(twin)[key] = memo.setdefault(id(value), tensor(value))

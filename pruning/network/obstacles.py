@@ -152,7 +152,7 @@ def _unusual(module: nn.Module, tensors: Mapping[str, Any]) -> Obstacle | None:
 def strays(module: nn.Module, tree: set[int]) -> Iterator[Obstacle]:
     """What of a module's own would go on with the network that it is copied from; ``tree`` has ids of all parts."""
     for key, value in vars(module).items():
-        if key in ("_parameters", "_buffers", "_modules", "_compiled_call_impl", MARK) or _blank(value):
+        if key in ("_parameters", "_buffers", "_modules", "_compiled_call_impl", MARK) or empty(value):
             continue
         if key in HOOKS:
             if any(reaches(_function(hook, tree), tree, inside=True) for hook in value.values()):
@@ -168,7 +168,7 @@ def strays(module: nn.Module, tree: set[int]) -> Iterator[Obstacle]:
                    "Undo the patch, prune, and patch what comes of it.")
 
 
-def _blank(value: Any) -> bool:
+def empty(value: Any) -> bool:
     """Whether there is nothing in a value that could hold a network."""
     kind = type(value)
     return kind in PLAIN or (isinstance(value, dict | set | list | tuple) and not value) or (
@@ -180,7 +180,7 @@ def replaces(owner: Any, key: str, value: Any) -> bool:
     return callable(value) and not isinstance(value, nn.Module) and callable(getattr(type(owner), key, None))
 
 
-def _stands_in(module: nn.Module, key: str, value: Any) -> bool:
+def stands_in(module: nn.Module, key: str, value: Any) -> bool:
     """Whether something is there for running only: hooks of accelerate and diffusers, methods that were replaced."""
     return key in ("_hf_hook", "_old_forward", "_diffusers_hook") or replaces(module, key, value)
 

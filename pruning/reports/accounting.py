@@ -15,9 +15,9 @@ from pruning.network.fingerprint import fingerprint
 from pruning.network.notes import plan_of
 from pruning.network.size import total, weight, written_as
 from pruning.network.subject import Subject, subject
-from pruning.reports.aftercare import _adjusted, _mended, recovered
+from pruning.reports.aftercare import adjusted_after, adjusted_in_words, recovered
 from pruning.reports.report import LayerReport, Report
-from pruning.reports.speed import _part, _sparse, speed
+from pruning.reports.speed import kernels_for, part_on_the_clock, speed
 from pruning.spreads.deciding import reason
 from pruning.spreads.protect import left_alone, protected, ratio_of
 from pruning.types import Plan, PlanStep, digest
@@ -40,7 +40,7 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
     """
     instance("plan", plan, Plan, "Give what pruning.plan gave, or what is noted on the pruned model.")
     step, done = plan.decided, plan_of(pruned) or plan
-    mended = _mended(done, step)
+    mended = adjusted_after(done, step)
     before, after = subject(dense, step.recipe.component), subject(pruned, step.recipe.component)
     start = _start(before, plan)
     _check(before, after, plan, measured)
@@ -64,9 +64,9 @@ def account(dense: Any, pruned: Any, plan: Plan, measured: Mapping[str, Any] | N
         params, macs,
         {"dense": weight(before.net, stored), "pruned": weight(after.net, stored),
          "dtype": str(stored).removeprefix("torch.")},
-        speed(step, macs, measured, _sparse(step, sites, cut, next(after.net.parameters())), costs.why or cut.why),
+        speed(step, macs, measured, kernels_for(step, sites, cut, next(after.net.parameters())), costs.why or cut.why),
         {"dense": fingerprint(before.net)[1], "pruned": fingerprint(after.net)[1]}, layers,
-        _adjusted(mended, again=mended not in plan.steps) if mended else None,
+        adjusted_in_words(mended, again=mended not in plan.steps) if mended else None,
         recovered(done) if done.decided == step else None)
 
 
@@ -82,7 +82,7 @@ def _check(before: Subject, after: Subject, plan: Plan, measured: Mapping[str, A
     if not done and any(gone(step.decision, site) for site in find(before.net, step.recipe.units)) and (
             fingerprint(before.net) == fingerprint(after.net)):
         raise Refused("Nothing was removed yet: both models are the dense one.", "Give what pruning.apply makes of it.")
-    if measured and _part(step.recipe.component) not in measured["parts"]:
+    if measured and part_on_the_clock(step.recipe.component) not in measured["parts"]:
         raise Refused(f"{before.label} was not on the clock in this measurement.", "Measure these two pipelines.")
 
 

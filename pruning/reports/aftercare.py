@@ -8,13 +8,13 @@ from pruning.types import Adjusted, Calibration, Plan, PlanStep
 REBUILT = "The plan cannot rebuild these weights, so keep the saved folder."
 
 
-def _mended(done: Plan, step: PlanStep) -> PlanStep | None:
+def adjusted_after(done: Plan, step: PlanStep) -> PlanStep | None:
     """The step that adjusted what a step left."""
     pairs = zip(done.steps, done.steps[1:], strict=False)
     return next((b for a, b in pairs if a == step and isinstance(b.decision, Adjusted) and b.decision.sites), None)
 
 
-def _adjusted(step: PlanStep, again: bool) -> dict[str, Any]:
+def adjusted_in_words(step: PlanStep, again: bool) -> dict[str, Any]:
     """How many layers were adjusted, of how many that were looked at; the medians of their errors; all in words.
 
     ``again`` says that the plan at hand is one that was asked for: it adjusts anew wherever it is carried out.

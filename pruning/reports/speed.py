@@ -15,7 +15,7 @@ from pruning.units.costs import Costs
 from pruning.units.site import Site
 
 
-def _sparse(step: PlanStep, sites: Sequence[Site], costs: Costs, stored: Tensor) -> Ceiling | None:
+def kernels_for(step: PlanStep, sites: Sequence[Site], costs: Costs, stored: Tensor) -> Ceiling | None:
     """What kernels for the step's pattern win where the pruned component is and in its type; None without a pattern."""
     pattern = step.recipe.pattern
     return ceiling((site for site in sites if gone(step.decision, site)), costs, stored.dtype, stored.device.type,
@@ -62,10 +62,11 @@ def _shrinks(measured: Mapping[str, Any], sparse: Ceiling | None) -> float | Non
 
 def timed_for(measured: Mapping[str, Any], component: str) -> Mapping[str, Any]:
     """The part of what was measured that a component answers for, as ``clock.Timed`` has it."""
-    return measured["parts"][_part(component)]
+    return measured["parts"][part_on_the_clock(component)]
 
 
-def _part(component: str) -> str:
+def part_on_the_clock(component: str) -> str:
+    """The part of a drawing that a component's time is in: of a denoiser, a step."""
     return "step" if _denoises(component) else component
 
 

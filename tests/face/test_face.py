@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import pruning
 from tests.face.golden import GOLDEN, PARTS, PLANS, plan, written
 
 AGAIN = "If that is meant, take it anew with `python -m tests.face.golden`, and say it in the changelog."
@@ -20,3 +21,17 @@ def test_the_face_is_as_it_was(name):
 def test_plans_are_the_same_to_the_byte(name):
     held = (GOLDEN / "plans" / f"{name}.json").read_text(encoding="utf-8")
     assert hashlib.sha256(plan(name).encode()).digest() == hashlib.sha256(held.encode()).digest(), AGAIN
+
+
+def test_what_methods_are_written_with_is_where_it_was():
+    """What docs and users' files import, besides ``pruning`` itself."""
+    from pruning import registry, scores
+    from pruning.criteria import METHODS, Calibration, Catalog, Looked, SiteScores, Subject, knob
+    from pruning.recovery import LOSSES, recovering
+    from pruning.types import Plan, Recipe
+
+    assert (knob, SiteScores) == (registry.knob, scores.SiteScores)
+    assert (Plan, Recipe, Calibration) == (pruning.Plan, pruning.Recipe, pruning.Calibration)
+    assert "magnitude" in METHODS
+    assert "task" in LOSSES
+    assert all(map(callable, (recovering, pruning.clock.turns, Catalog, Looked, Subject)))

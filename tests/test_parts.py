@@ -16,7 +16,7 @@ from pruning.spreads.layer import Layer
 from pruning.types import Calibration
 from pruning.units import UNITS
 from pruning.units.neuron import Neuron
-from ui import setup
+from ui.setup import request as setup
 
 
 def test_a_criterion(tiny, monkeypatch):

@@ -250,7 +250,7 @@ def test_quality_is_json_whatever_became_of_the_latents():
 
 
 def test_nothing_heavy_is_imported_before_something_is_judged():
-    code = ("import sys, pruning.quality as q; q.judge_for('emoji-sd').captions; "
+    code = ("import sys; from pruning.metrics import judge, quality; judge.judge_for('emoji-sd').captions; "
             "print({'torchmetrics', 'transformers', 'diffusers'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

@@ -348,8 +348,8 @@ def test_the_plan_cannot_be_carried_out_again(small, tiny, how):
     made = recovered(small, tiny, how())
     with pytest.raises(pruning.Refused, match="fine-tuned after pruning"):
         pruning.apply(tiny, plan_of(made))
-    broken = replace(plan_of(made).steps[-1].decision, sites={"": {"steps": 3}})
-    with pytest.raises(pruning.Refused, match="does not have"):
+    broken = replace(plan_of(made).steps[-1].decision, entry={"steps": 3})
+    with pytest.raises(pruning.Refused, match="says of a training what cannot be"):
         check.known_units(replace(plan_of(made).steps[-1], decision=broken), made.unet)
 
 

@@ -11,7 +11,7 @@ from pruning.progress import drained
 from pruning.spreads import SPREADS
 from pruning.spreads.spread import names
 from pruning.types import Calibration
-from ui import setup
+from ui.setup import request as setup
 
 CASES = [(name, units) for name in names() for units in ("weight", "width")]
 CLOSE = {"weight": 0.01, "width": 0.1}  # each layer is rounded; of a small network's width, a unit is much
@@ -19,7 +19,8 @@ CLOSE = {"weight": 0.01, "width": 0.1}  # each layer is rounded; of a small netw
 
 def asked(tiny, name, units, ratio=0.4):
     looks = Calibration(samples=2, source="noise") if SPREADS[name].sees != "weights" else None
-    return request(tiny, "magnitude", ratio, units=units, spread=name, calibration=looks)
+    only = ("mid_block*",) if looks else ()  # layers are tried one by one
+    return request(tiny, "magnitude", ratio, units=units, spread=name, calibration=looks, only=only)
 
 
 def resolved(tiny, recipe):

@@ -703,7 +703,7 @@ def test_of_one_sample_nothing_is_kept_apart(tiny):
     plan = request(tiny, "weights", only=("mid_block*",), calibration=replace(NOISE, samples=1))
     said = pruning.report(tiny, pruning.apply(tiny, plan), plan).adjusted["said"]
     assert said.startswith("What stays was adjusted in ")
-    assert "(median of all); the plan adjusts" in said
+    assert "(median of all). The plan adjusts" in said
 
 
 @pytest.mark.parametrize(("errors", "words"), [

@@ -16,7 +16,7 @@ from pruning.units import UNITS
 from pruning.units.catalog import catalog
 from pruning.units.site import Site
 from pruning.units.unit import FAMILIES, Unit, kinds
-from ui import setup
+from ui.setup import request as setup
 
 
 @pytest.mark.parametrize("units", kinds())

@@ -51,6 +51,10 @@ class Registry(dict[str, Any]):
             rule(name, part)
         self.rules.append(rule)
 
+    def ordered(self) -> list[str]:
+        """The names in the order of lists, of parts that say their place in it (``order``)."""
+        return sorted(self, key=lambda name: self[name].order)
+
     def fill(self, package: str) -> None:
         """Import the package's files. One that fails to import fails loudly."""
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):

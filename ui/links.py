@@ -20,11 +20,11 @@ from pruning.errors import Refused
 from pruning.models.sources import BUNDLED
 from pruning.planning.request import pattern_ratio, usual
 from pruning.registry import checked, knobs
+from pruning.spreads import SPREADS
 from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import names
 from pruning.types import Calibration, Recipe, Shot
-from pruning.units.unit import kinds
+from pruning.units import UNITS
 
 TABS = ("compare", "importance", "masks", "blocks", "recover", "speed", "report")
 PATTERNS = ("2:4", "1:4", "4:8")
@@ -162,12 +162,12 @@ LOOKS = Kind(looks, looked, 'It reads like {"samples": 8}.')
 KEYS: dict[str, tuple[str, Kind]] = {  # key -> where it goes, and its kind; links are written in this order
     "model": ("recipe.model", TEXT),
     "component": ("recipe.component", TEXT),
-    "units": ("recipe.units", one_of(tuple(kinds()))),
+    "units": ("recipe.units", one_of(tuple(UNITS.ordered()))),
     "pattern": ("recipe.pattern", one_of(PATTERNS)),
     "method": ("recipe.method", Kind(str, method)),
     "ratio": ("recipe.ratio", SHARE),
     "of": ("recipe.of", one_of(tuple(OF))),
-    "spread": ("recipe.spread", one_of(tuple(names()))),
+    "spread": ("recipe.spread", one_of(tuple(SPREADS.ordered()))),
     "protect": ("recipe.protect", GLOBS),
     "only": ("recipe.only", GLOBS),
     "overrides": ("recipe.overrides", OVERRIDES),

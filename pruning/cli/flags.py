@@ -14,12 +14,11 @@ from pruning.network.subject import Subject
 from pruning.recovery import LOSSES, Recovery
 from pruning.recovery.options import DRAWN, MANY, many
 from pruning.registry import knobs
+from pruning.spreads import SPREADS
 from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import names
 from pruning.types import DEFAULT_PROTECT, Calibration, Shot
 from pruning.units import UNITS
-from pruning.units.unit import kinds
 
 
 class Flag(NamedTuple):
@@ -39,10 +38,10 @@ REQUEST = {
     "method": Flag(str, "see `methods` (magnitude)"),
     "ratio": Flag(float, "the share to remove, from 0 up to but not including 1"),
     "component": Flag(str, "such as text_encoder or vae.decoder (the denoiser)"),
-    "units": Flag(str, lambda: f"what goes: {', '.join(kinds())} (weight)"),
+    "units": Flag(str, lambda: f"what goes: {', '.join(UNITS.ordered())} (weight)"),
     "pattern": Flag(str, "N:M keeps N of each M neighbours along the inputs, such as 2:4"),
     "of": Flag(str, f"what the ratio is a share of: {', '.join(OF)} (units)"),
-    "spread": Flag(str, lambda: f"how the ratio is divided: {', '.join(names())} (layer)"),
+    "spread": Flag(str, lambda: f"how the ratio is divided: {', '.join(SPREADS.ordered())} (layer)"),
     "protect": Flag(str, f"glob of modules to leave alone, repeatable; none releases all ({' '.join(DEFAULT_PROTECT)})",
                     many=True),
     "only": Flag(str, "glob of the modules that may be pruned, repeatable", many=True),
@@ -110,7 +109,7 @@ def add(parser: Any, flags: dict[str, Flag]) -> None:
 
 def counted() -> list[str]:
     """The kinds of unit that ``inspect`` counts."""
-    return [kind for kind in kinds() if UNITS[kind].counted]
+    return [kind for kind in UNITS.ordered() if UNITS[kind].counted]
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:

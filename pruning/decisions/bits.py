@@ -1,6 +1,6 @@
 """Single weights by a mask that is written down, for what was chosen by looking at data."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ClassVar
@@ -13,7 +13,6 @@ from pruning.decisions import DECISIONS
 from pruning.decisions.zeros import Zeros
 from pruning.errors import Refused
 from pruning.network.subject import Subject
-from pruning.scores.scores import SiteScores
 from pruning.types import Adjusted, Decision, PlanStep, Trained
 from pruning.units.catalog import find
 from pruning.units.site import Site
@@ -34,10 +33,6 @@ class Bits(Zeros):
         """A digest, and a count of weights that the site has."""
         mark, count = entry
         return isinstance(mark, str) and 0 <= count <= site.units
-
-    def place(self, site: Site, keep: Tensor, scored: Iterable[SiteScores], entry: Any) -> None:
-        """Scores are not looked at."""
-        raise NotImplementedError("masks are read as they were written")
 
     def masks(self, looked_at: Subject, step: PlanStep, names: Sequence[str]) -> Iterator[tuple[Site, Tensor]]:
         """Which weights of some sites stay, as written."""

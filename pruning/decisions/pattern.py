@@ -53,13 +53,14 @@ class Pattern(Zeros):
         return not rows[~kept_pattern(rows.abs(), step.decision.sites[site.name])].any()
 
     def misfit(self, step: PlanStep, site: Site, weight: Tensor, alone: bool) -> str | None:
-        """Also a pattern of which every group has fewer weights than it keeps: the layer went through another."""
-        if alone and (reason := super().misfit(step, site, weight, alone)) is None:
-            entry = step.decision.sites[site.name]
-            n, m = map(int, entry.split(":"))
-            most = int((site.rows(weight).reshape(-1, m) != 0).sum(1).max())
-            reason = f"is {most}:{m}, and its plan says {entry}" if 0 < most < n else None
-        return reason if alone else super().misfit(step, site, weight, alone)
+        """Also that every group has fewer weights than the pattern keeps: the layer went through another."""
+        reason = super().misfit(step, site, weight, alone)
+        if reason or not alone:
+            return reason
+        entry = step.decision.sites[site.name]
+        n, m = map(int, entry.split(":"))
+        most = int((site.rows(weight).reshape(-1, m) != 0).sum(1).max())
+        return f"is {most}:{m}, and its plan says {entry}" if 0 < most < n else None
 
 
 def kept_pattern(values: Tensor, pattern: str) -> Tensor:

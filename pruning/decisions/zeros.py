@@ -1,6 +1,5 @@
 """What all decisions share that put zeros in place of single weights."""
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, ClassVar
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.criteria import METHODS
+from pruning.decisions.kind import DecisionKind
 from pruning.network.subject import Subject
 from pruning.scores.scores import SiteScores, streamed
 from pruning.surgery.masking import places_of, put, zeroed
@@ -17,26 +17,18 @@ from pruning.units.catalog import catalog
 from pruning.units.site import Site
 
 
-class Zeros:
+class Zeros(DecisionKind):
     """A decision about single weights. Which stay is found again from scores, piece by piece."""
 
     zeros: ClassVar = True
 
-    @abstractmethod
     def place(self, site: Site, keep: Tensor, scored: Iterable[SiteScores], entry: Any) -> None:
         """Mark in ``keep``, in the weight's shape, what stays of a site whose scores come piece by piece."""
+        raise NotImplementedError
 
-    @abstractmethod
     def holds(self, step: PlanStep, site: Site, weight: Tensor) -> bool:
         """Whether a weight has zeros where the step put them."""
-
-    def suits(self, step: PlanStep) -> bool:
-        """They do, as far as one can tell."""
-        return True
-
-    def level(self, entry: Any) -> float | None:
-        """There is none for all weights of a site."""
-        return None
+        raise NotImplementedError
 
     def carry_out(self, looked_at: Subject, net: nn.Module, step: PlanStep, masked: bool) -> None:
         """Put zeros; shapes stay in any case."""
@@ -47,9 +39,6 @@ class Zeros:
     def misfit(self, step: PlanStep, site: Site, weight: Tensor, alone: bool) -> str | None:
         """That it has weights where the plan says zero."""
         return None if self.holds(step, site, weight) else "has weights where its plan says zero"
-
-    def shrink(self, net: nn.Module, step: PlanStep) -> None:
-        """Shapes stay."""
 
     def masks(self, looked_at: Subject, step: PlanStep, names: Sequence[str]) -> Iterator[tuple[Site, Tensor]]:
         """Which weights of some sites stay, from scores that are taken again."""

@@ -20,8 +20,8 @@ class Notes:
 
 
 def notes_of(thing: Any) -> Notes:
-    """The notes of a pipeline or a network; empty ones where there are none."""
-    return getattr(thing, "__dict__", {}).get(MARK) or Notes()
+    """The notes of a pipeline or a network, in wrappers or not; empty ones where there are none."""
+    return getattr(unwrapped(thing), "__dict__", {}).get(MARK) or Notes()
 
 
 def note(thing: Any, **changes: Any) -> Any:
@@ -32,8 +32,7 @@ def note(thing: Any, **changes: Any) -> Any:
 
 def source_of(pipe: Any) -> str:
     """Where a pipeline came from, as far as it is known."""
-    pipe = unwrapped(pipe)
-    return notes_of(pipe).source or str(getattr(getattr(pipe, "config", None), "_name_or_path", ""))
+    return notes_of(pipe).source or str(getattr(getattr(unwrapped(pipe), "config", None), "_name_or_path", ""))
 
 
 def plan_of(pipe: Any) -> Plan | None:
@@ -41,7 +40,6 @@ def plan_of(pipe: Any) -> Plan | None:
 
     A plan goes with the networks that it changed: with one that is replaced, and along with one that is handed on.
     """
-    pipe = unwrapped(pipe)
     own = notes_of(pipe).plan
     marks = {path: plan for path in components(pipe) if (plan := notes_of(module_at(pipe, path)).plan)}
     found = {path: tuple(_renamed(step, path) for step in plan.steps) for path, plan in marks.items()}

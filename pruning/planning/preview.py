@@ -47,7 +47,7 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
     if not single(recipe.units):
         return out | {name: count * step_of(scores.catalog.sites[name], recipe.multiple)
                       for name, count in bundles_of_each(scores, recipe).items()}
-    if recipe.units == "nm" or spread_of(recipe).by_row:
+    if recipe.pattern or spread_of(recipe).by_row:
         decision = decide(scores, recipe)
         return {site.name: gone(decision, site) for site in scores.catalog}
     for part in shares(scores.catalog, recipe):
@@ -58,7 +58,7 @@ def counts(scores: Scores, recipe: Recipe) -> dict[str, int]:
 
 def unsure(scores: Scores, recipe: Recipe) -> float:
     """By how much the share of a site can be off at most; 0 where counts are exact."""
-    if recipe.units != "weight" or spread_of(recipe).by_row:
+    if not single(recipe.units) or recipe.pattern or spread_of(recipe).by_row:
         return 0.0
     several = (part for part in shares(scores.catalog, recipe) if part.alone is None)
     return max((float(count) / room.site.units for part in several

@@ -15,11 +15,10 @@ from pruning.registry import knobs
 from pruning.spreads import SPREADS
 from pruning.spreads.amount import OF
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import names
 from pruning.types import DEFAULT_PROTECT, OVERRIDES, Calibration, Recipe, globs, pairs, share
 from pruning.units import UNITS
 from pruning.units.catalog import find
-from pruning.units.unit import LATER, kinds, single
+from pruning.units.unit import LATER, single
 from pruning.values import flag, number, real, told, whole
 
 MOST = "It is the largest share that any one layer may lose, above 0 and up to 1."
@@ -81,7 +80,7 @@ def request(pipe: Any, method: str = "magnitude", ratio: float | None = None, *,
 def _check_kinds(method: str, criterion: Any, units: Any, of: Any, spread: Any) -> None:
     """Refuse units, amounts and spreads that there are not, or that do not go together."""
     if not isinstance(units, str) or units not in (*UNITS, *LATER):
-        raise Refused(f"There are no units of kind {told(units)}.", f"Choose one of {', '.join(kinds())}.")
+        raise Refused(f"There are no units of kind {told(units)}.", f"Choose one of {', '.join(UNITS.ordered())}.")
     if units in LATER:
         raise Later(f"units={units!r}")
     if units not in criterion.units:
@@ -90,7 +89,7 @@ def _check_kinds(method: str, criterion: Any, units: Any, of: Any, spread: Any) 
         raise Later('of="ms"') if isinstance(of, str) and of == "ms" else Refused(
             f"A ratio cannot be a share of {told(of)}.", f"Choose one of {', '.join(OF)}.")
     if not isinstance(spread, str) or spread not in SPREADS:
-        raise Refused(f"There is no spread {told(spread)}.", f"Choose one of {', '.join(names())}.")
+        raise Refused(f"There is no spread {told(spread)}.", f"Choose one of {', '.join(SPREADS.ordered())}.")
     if refusal := SPREADS[spread]().refuses(units):
         raise refusal
 

@@ -27,25 +27,21 @@ class Batch:
 
 Loss = Callable[[Batch], Tensor]
 LOSSES: dict[str, Loss] = {}
-TEACHER = "teacher"
-_needs: dict[str, str] = {}
+TAUGHT = set[str]()  # those that compare with a teacher
 
 
 def loss(needs: str = "") -> Callable[[Loss], Loss]:
     """Register a function as a loss by its name; ``needs="teacher"`` for one that means nothing without a teacher."""
-    if needs not in ("", TEACHER):
-        raise TypeError(f"a loss cannot need {needs!r}; it may need {TEACHER!r}")
+    if needs not in ("", "teacher"):
+        raise TypeError(f"a loss cannot need {needs!r}; it may need 'teacher'")
 
     def register(function: Loss) -> Loss:
-        LOSSES[function.__name__], _needs[function.__name__] = function, needs
+        LOSSES[function.__name__] = function
+        if needs:
+            TAUGHT.add(function.__name__)
         return function
 
     return register
-
-
-def without_teacher(name: str) -> bool:
-    """Whether a loss means something where the student has nobody to learn from."""
-    return _needs.get(name) != TEACHER
 
 
 @loss()

@@ -15,7 +15,7 @@ from pruning.network.clone import copied
 from pruning.network.fingerprint import fingerprint
 from pruning.network.notes import notes_of, plan_of, source_of, with_plan
 from pruning.network.subject import Subject, subject
-from pruning.recovery.losses import without_teacher
+from pruning.recovery.losses import TAUGHT
 from pruning.recovery.options import Recovery, many
 from pruning.recovery.training import Training
 from pruning.types import Calibration, Plan, PlanStep, Recipe, Trained
@@ -64,9 +64,9 @@ def settled(learner: Subject, mentor: Subject, options: Recovery) -> Recovery:
     Raises:
         Refused: the samples cannot be, or teach nothing.
     """
-    alone = [name for name, weight in options.losses if weight and not without_teacher(name)]
-    if alone and mentor is learner:
-        raise Refused(f"The loss {alone[0]} compares with a teacher, and there is none.", "Give the dense model.")
+    taught = [name for name, weight in options.losses if weight and name in TAUGHT]
+    if taught and mentor is learner:
+        raise Refused(f"The loss {taught[0]} compares with a teacher, and there is none.", "Give the dense model.")
     source = samples.sources(mentor)[0]
     asked = samples.settled(mentor, options.calibration or Calibration(samples=many(source), source=source))
     if asked.source == "noise":

@@ -17,6 +17,7 @@ from pruning.spreads.spread import spread_of
 from pruning.types import Decision, Recipe
 from pruning.units.catalog import Catalog
 from pruning.units.site import Site, ranges
+from pruning.units.unit import single
 
 
 def decide(scores: Scores, recipe: Recipe) -> Decision:
@@ -25,14 +26,14 @@ def decide(scores: Scores, recipe: Recipe) -> Decision:
     Raises:
         Refused: nothing can go, or not so much; the nearest that would is named.
     """
-    if recipe.units == "nm":
+    if recipe.pattern:
         fitting = {site.name: recipe.pattern for site in free_sites(scores.catalog, recipe)
                    if not left_alone(site, recipe)}
         if not fitting:
-            raise Refused(f"No layer's inputs are a multiple of {parse_pattern(recipe.pattern or '')[1]}, so "
+            raise Refused(f"No layer's inputs are a multiple of {parse_pattern(recipe.pattern)[1]}, so "
                           f"{recipe.pattern} removes nothing.", "Choose another pattern, such as 2:4.")
         return Decision("pattern", fitting)
-    if recipe.units != "weight":
+    if not single(recipe.units):
         return Decision("keep", {name: ranges(bundles(scores, scores.catalog.sites[name], recipe).kept(count))
                                  for name, count in bundles_of_each(scores, recipe).items()})
     divided = shares(scores.catalog, recipe)

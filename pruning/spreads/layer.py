@@ -1,11 +1,9 @@
 """Every layer loses the same share."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pruning.spreads import SPREADS
-from pruning.spreads.granularity import Room
 from pruning.spreads.spread import Spread
 
 
@@ -19,7 +17,3 @@ class Layer(Spread):
     explained: ClassVar = "each loses the same share"
     alone: ClassVar = True
     alike: ClassVar = True
-
-    def groups(self, rooms: Sequence[Room]) -> Iterable[list[Room]]:
-        """Each by itself."""
-        return ([room] for room in rooms)

@@ -1,12 +1,10 @@
 """Every row of a layer loses the same share."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pruning.errors import Refused
 from pruning.spreads import SPREADS
-from pruning.spreads.granularity import Room
 from pruning.spreads.spread import Spread
 
 
@@ -26,7 +24,3 @@ class Row(Spread):
         if units == "weight":
             return None
         return Refused(f"Rows are of single weights; {units} units have none.", "Choose another spread, such as layer.")
-
-    def groups(self, rooms: Sequence[Room]) -> Iterable[list[Room]]:
-        """Each by itself."""
-        return ([room] for room in rooms)

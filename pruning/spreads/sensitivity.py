@@ -274,14 +274,10 @@ class BySensitivity(Spread):
 
     order: ClassVar = 4
     label: ClassVar = "By sensitivity"
-    explained: ClassVar = "most from layers that the answer misses least, tried one by one"
+    explained: ClassVar = "most from the layers with which the output changes least, tried one by one"
     sees: ClassVar = "inputs"
     alone: ClassVar = True
     nests: ClassVar = False
-
-    def groups(self, rooms: Sequence[Room]) -> Iterable[list[Room]]:
-        """Each by itself."""
-        return ([room] for room in rooms)
 
     def looks(self, recipe: Recipe) -> Recipe:
         """The part of a request that the errors of single layers depend on. The ratio is not in it: others follow."""

@@ -13,7 +13,7 @@ from pruning.types import Recipe
 
 
 class Spread:
-    """What a way to divide is made of; a plain one says which sites are ranked together."""
+    """What a way to divide is made of; a plain one at most says which sites are ranked together."""
 
     order: ClassVar[int]  # its place in lists
     label: ClassVar[str]
@@ -29,8 +29,8 @@ class Spread:
         return None
 
     def groups(self, rooms: Sequence[Room]) -> Iterable[list[Room]]:
-        """Sites that are ranked together."""
-        raise NotImplementedError
+        """Sites that are ranked together: each by itself, where a way says nothing else."""
+        return ([room] for room in rooms)
 
     def looks(self, recipe: Recipe) -> Recipe | None:
         """The part of a recipe that what it looks at depends on; None of one that looks at nothing."""
@@ -39,11 +39,6 @@ class Spread:
     def measuring(self, looked_at: Subject, recipe: Recipe, scores: Scores) -> Generator[Looked, None, Any]:
         """Look at a component: something with ``divided(recipe, scores)``, a recipe that says what was found."""
         raise NotImplementedError
-
-
-def names() -> list[str]:
-    """The names of all spreads, in the order of lists."""
-    return sorted(SPREADS, key=lambda name: SPREADS[name].order)
 
 
 def spread_of(recipe: Recipe) -> Spread:

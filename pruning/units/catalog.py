@@ -11,7 +11,7 @@ from pruning.network.inputs import Example
 from pruning.units import UNITS
 from pruning.units.costs import Costs, trace
 from pruning.units.site import Site, by_itself, standings
-from pruning.units.unit import kinds, single
+from pruning.units.unit import single
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def left_out(net: nn.Module, units: str) -> dict[str, list[str]]:
 def find(net: nn.Module, units: str) -> Iterator[Site]:
     """The sites of a kind of unit."""
     if units not in UNITS:
-        raise Refused(f"Units {units!r} are not part of this version.", f"There are {', '.join(kinds())}.")
+        raise Refused(f"Units {units!r} are not part of this version.", f"There are {', '.join(UNITS.ordered())}.")
     return UNITS[units]().sites(net)
 
 

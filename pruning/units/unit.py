@@ -43,11 +43,6 @@ class Unit:
                 yield found
 
 
-def kinds() -> list[str]:
-    """The names of all kinds, in the order of lists."""
-    return sorted(UNITS, key=lambda name: UNITS[name].order)
-
-
 def single(units: str) -> bool:
     """Whether units of a kind are single weights, which become zeros where they stand."""
     return UNITS[units].single

@@ -340,6 +340,13 @@ def test_kinds_of_decisions_that_come_later_are_refused(tiny):
             pruning.apply(tiny, replace(plan, steps=(replace(plan.steps[0], decision=Decision(kind, {})),)))
 
 
+@pytest.mark.parametrize("kind", ["forget", "", None, 3, [], {"keep": 1}, "recovered"])
+def test_kinds_of_decisions_that_there_are_not_are_refused(tiny, kind):
+    step = pruning.plan(tiny, ratio=0.5).steps[0]
+    with pytest.raises(pruning.Refused, match=r"kind of decision is called .*There are bits, keep, pattern, threshold"):
+        pruning.apply(tiny, pruning.Plan((replace(step, decision=Decision(kind, step.decision.sites)),)))
+
+
 def test_two_pipelines_of_one_seed_are_one(tiny):
     """The fixture itself: what other tests call equal is not equal by sharing."""
     assert same(state(tiny), state(pipeline()))

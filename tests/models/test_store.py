@@ -358,6 +358,10 @@ def test_a_masked_pipeline_is_not_saved(tiny, tmp_path):
     masked = pruning.apply(tiny, pruning.plan(tiny, **WIDTH), masked=True)
     with pytest.raises(pruning.Refused, match="without masked=True"):
         pruning.save(masked, tmp_path / "masked")
+    net = pruning.apply(tiny.unet, pruning.plan(tiny.unet, **WIDTH), masked=True)
+    for wrapped in (torch.compile(net), torch.nn.DataParallel(net)):  # what is noted is seen through wrappers
+        with pytest.raises(pruning.Refused, match="without masked=True"):
+            pruning.save(wrapped, tmp_path / "masked")
     assert not (tmp_path / "masked").exists()
 
 

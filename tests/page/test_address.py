@@ -15,8 +15,8 @@ from pruning.criteria import METHODS
 from pruning.errors import Refused
 from pruning.planning.request import pattern_ratio
 from pruning.registry import knob, knobs
+from pruning.spreads import SPREADS
 from pruning.spreads.amount import OF
-from pruning.spreads.spread import names
 from pruning.types import Calibration, Recipe, Shot
 from ui import links
 from ui.links import MOST, PATTERNS, SEEDS, START, TABS, Address, query, read
@@ -43,7 +43,7 @@ def addresses(draw):
     recipe = Recipe(
         draw(st.just("emoji-sd") | WORDS), draw(st.sampled_from(("unet", "vae.decoder", "text_encoder", ""))), method,
         draw(options(method)), units, pattern, pattern_ratio(pattern, None) if pattern else draw(RATIO),
-        draw(st.sampled_from(tuple(OF))), draw(st.sampled_from(names()[:-1])),
+        draw(st.sampled_from(tuple(OF))), draw(st.sampled_from(SPREADS.ordered()[:-1])),
         draw(st.just(START.recipe.protect) | st.lists(GLOB, max_size=3).map(tuple)),
         draw(st.lists(GLOB, max_size=3).map(tuple)), draw(st.lists(st.tuples(GLOB, RATIO), max_size=2).map(tuple)),
         draw(CALIBRATIONS), draw(st.integers(0, SEEDS)), draw(st.floats(0.05, 1)), draw(st.booleans()))

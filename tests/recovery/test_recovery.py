@@ -351,6 +351,8 @@ def test_the_plan_cannot_be_carried_out_again(small, tiny, how):
     broken = replace(plan_of(made).steps[-1].decision, entry={"steps": 3})
     with pytest.raises(pruning.Refused, match="says of a training what cannot be"):
         check.known_units(replace(plan_of(made).steps[-1], decision=broken), made.unet)
+    with pytest.raises(pruning.Refused, match="other weights, and a training or an adjustment depends on them"):
+        check.check(replace(plan_of(made).steps[-1], weights="0" * 16), small.unet)
 
 
 def test_pruning_goes_on_after_a_recovery(small, tiny, how, tmp_path):

@@ -9,11 +9,10 @@ from pruning.planning import resolve
 from pruning.planning.request import request
 from pruning.progress import drained
 from pruning.spreads import SPREADS
-from pruning.spreads.spread import names
 from pruning.types import Calibration
 from ui.setup import request as setup
 
-CASES = [(name, units) for name in names() for units in ("weight", "width")]
+CASES = [(name, units) for name in SPREADS.ordered() for units in ("weight", "width")]
 CLOSE = {"weight": 0.01, "width": 0.1}  # each layer is rounded; of a small network's width, a unit is much
 
 
@@ -27,7 +26,7 @@ def resolved(tiny, recipe):
     return drained(resolve.resolving(tiny, recipe, drained(resolve.scoring(tiny, recipe))))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", SPREADS.ordered())
 def test_a_spread_describes_itself_and_is_known_everywhere(name):
     spread = SPREADS[name]
     assert spread() == spread()
@@ -51,7 +50,7 @@ def test_what_was_asked_for_goes(tiny, name, units):
     assert resolved(tiny, recipe).to_json() == plan.to_json()
 
 
-@pytest.mark.parametrize("name", [name for name in names() if SPREADS[name].nests])
+@pytest.mark.parametrize("name", [name for name in SPREADS.ordered() if SPREADS[name].nests])
 def test_more_takes_what_less_took(tiny, name):
     less, more = (pruning.apply(tiny, resolved(tiny, asked(tiny, name, "weight", ratio))) for ratio in (0.3, 0.6))
     for one, other in zip(less.unet.parameters(), more.unet.parameters(), strict=True):
@@ -59,7 +58,7 @@ def test_more_takes_what_less_took(tiny, name):
 
 
 def test_a_spread_that_looks_says_what_its_looks_depend_on(tiny):
-    for name in names():
+    for name in SPREADS.ordered():
         recipe, spread = asked(tiny, name, "weight"), SPREADS[name]()
         assert (spread.looks(recipe) is None) == (spread.sees == "weights")
         if looks := spread.looks(recipe):

@@ -15,11 +15,11 @@ from pruning.network.subject import module_at, subject
 from pruning.units import UNITS
 from pruning.units.catalog import catalog
 from pruning.units.site import Site
-from pruning.units.unit import FAMILIES, Unit, kinds
+from pruning.units.unit import FAMILIES, Unit
 from ui.setup import request as setup
 
 
-@pytest.mark.parametrize("units", kinds())
+@pytest.mark.parametrize("units", UNITS.ordered())
 def test_a_kind_describes_itself(units):
     kind = UNITS[units]
     assert kind.decisions
@@ -29,7 +29,7 @@ def test_a_kind_describes_itself(units):
     assert sum(UNITS[other].order == kind.order for other in UNITS) == 1
 
 
-@pytest.mark.parametrize("units", kinds())
+@pytest.mark.parametrize("units", UNITS.ordered())
 def test_a_kind_is_known_everywhere(units):
     assert units in setup.EXPLAINED
     assert units in setup.INNER or units in FAMILIES
@@ -37,7 +37,7 @@ def test_a_kind_is_known_everywhere(units):
     assert any(units in method.units for method in pruning.methods())
 
 
-@pytest.mark.parametrize("units", kinds())
+@pytest.mark.parametrize("units", UNITS.ordered())
 def test_what_goes_is_gone(tiny, tmp_path, units):
     """What the catalog says is what the network loses, cut out or as zeros; and the same after saving and loading."""
     how = {"pattern": "2:4"} if units == "nm" else {"ratio": 0.5, "units": units}

@@ -14,10 +14,9 @@ from pruning.models.sources import BUNDLED
 from pruning.planning.request import sees, usual
 from pruning.spreads import SPREADS
 from pruning.spreads.granularity import MULTIPLES, ROUNDINGS
-from pruning.spreads.spread import names
 from pruning.types import Recipe
 from pruning.units import UNITS
-from pruning.units.unit import FAMILIES, kinds, single
+from pruning.units.unit import FAMILIES, single
 from ui import device
 from ui.js import script
 from ui.links import PATTERNS
@@ -27,13 +26,14 @@ from ui.widgets import controls
 from ui.widgets.choice import choice, option
 from ui.widgets.events import NEWEST, VIEW, After
 
-INNER = {kind: UNITS[kind].label for kind in sorted(kinds(), key="width".__ne__) if UNITS[kind].family == "width"}
+INNER = {kind: UNITS[kind].label for kind in sorted(UNITS.ordered(), key="width".__ne__)  # all of them first
+         if UNITS[kind].family == "width"}
 PATTERN_OPTIONS = [option(pattern, pattern) for pattern in PATTERNS]
 OF_OPTIONS = [option("units", "Units"), option("params", "Params"), option("macs", "MACs")]
 ROUNDING_LABELS = {"nearest": "Nearest", "paper": "Diff-Pruning", "newer": "Torch-Pruning"}
 ROUNDING_OPTIONS = [option(name, ROUNDING_LABELS[name], words) for name, (words, _) in ROUNDINGS.items()]
 MULTIPLE_OPTIONS = [option(str(n), "Any" if n == 1 else str(n)) for n in MULTIPLES]
-EXPLAINED = {kind: UNITS[kind].explained for kind in kinds()}
+EXPLAINED = {kind: UNITS[kind].explained for kind in UNITS.ordered()}
 
 
 @dataclass
@@ -189,7 +189,7 @@ def seeded(method: str) -> bool:
 def spread_options(units: str, blind: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """How the ratio is divided, greyed out where it cannot be; ``blind`` says why data cannot be looked at."""
     rows = []
-    for name in names():
+    for name in SPREADS.ordered():
         spread = SPREADS[name]()
         refusal = spread.refuses(units)
         rows.append(option(name, spread.label, spread.explained,

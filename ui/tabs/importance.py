@@ -93,8 +93,9 @@ def build(shell: Shell) -> Importance:
     rows = gr.HTML(plots.importance(()), js_on_load=script("marked", "importance"), elem_id="importance")
     heard = gr.HTML("", elem_id="heard", visible=False)
     curve = gr.Plot(visible=False, label="Loss at single timesteps", elem_id="curve")
-    suggest = gr.Button("Suggest ratios: prune one layer at a time, see how much the answer misses it", size="sm",
-                        elem_id="suggest")
+    suggest = gr.Button("Suggest ratios by sensitivity", size="sm", elem_id="suggest")
+    gr.HTML('<p class="hint">Prunes one layer at a time, measures how much the output changes, and takes most from the '
+            "layers that matter least. It says how long that takes, and can be stopped.</p>")
     trouble = gr.HTML("", elem_classes="problem", elem_id="suggest-problem")
     with gr.Accordion("Do methods agree?", open=False):
         rival = choice("Compare with", method_options("weight", {}), "wanda", elem_id="rival")

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from gradio.context import LocalContext
 from gradio.route_utils import FnIndexInferError
+from httpx import InvalidURL
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -228,6 +229,11 @@ async def unread(_: Request, error: Exception) -> JSONResponse:
     return answer(422, "This is not a call of the page. See its API at the foot of the page.")
 
 
+async def unplaced(_: Request, error: Exception) -> JSONResponse:
+    """Headers from which no address of the page can be made."""
+    return answer(400, "The host that this request names is not an address. Open the page by its own address.")
+
+
 async def unknown(_: Request, error: Exception) -> JSONResponse:
     """A call of something that is not there."""
     return answer(404, "The page has no such event. Reload it, or see its API at the foot of the page.")
@@ -240,4 +246,4 @@ async def failed(_: Request, error: Exception) -> JSONResponse:
 
 ANSWERS: dict[Any, Any] = {
     RequestValidationError: malformed, FnIndexInferError: unknown, KeyError: unknown, TypeError: unread,
-    ValueError: unread, Exception: failed}
+    ValueError: unread, InvalidURL: unplaced, Exception: failed}

@@ -151,6 +151,14 @@ def test_a_request_that_is_no_call_is_answered_in_a_sentence(url, path, body, st
     assert words in answered.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["gradio_api/openapi.json", "gradio_api/info", "config"])
+def test_a_host_that_is_no_address_is_answered_in_a_sentence(url, path):
+    """Gradio makes addresses of what a proxy says of itself."""
+    answered = httpx.get(f"{url}{path}", headers={"x-forwarded-host": "a\tb"})
+    assert (answered.status_code, answered.json()["error"]) == (
+        400, "The host that this request names is not an address. Open the page by its own address.")
+
+
 def test_a_body_of_unknown_length_is_cut_off(url):
     sent = httpx.post(f"{url}gradio_api/queue/join", content=(b"x" * 65536 for _ in range(20)), timeout=20)
     assert 400 <= sent.status_code < 500
